@@ -1,0 +1,57 @@
+"""`conv2linear inspect`."""
+
+from __future__ import annotations
+
+from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
+from conv2linear.cli.output import Output, as_values, facts, spell_bytes
+from conv2linear.inspection import Inspection, inspect_checkpoint
+
+
+def inspect_command(
+    source: Source,
+    revision: Revision = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a checkpoint is and what converting it would take; only headers are read."""
+    output = Output(json=json, quiet=quiet, debug=debug)
+    with output.running() as progress:
+        progress.step("read headers")
+        inspection = inspect_checkpoint(source, revision=revision)
+    output.result("inspect", as_values(inspection), facts(*_rows(inspection)))
+
+
+def _rows(inspection: Inspection) -> list[tuple[str, str]]:
+    origin = inspection.origin
+    rows = [
+        ("source", inspection.source + (f" at commit {origin.commit_sha}" if origin else "")),
+        ("model type", inspection.model_type),
+        ("layout", inspection.layout),
+    ]
+    rows += [
+        (
+            "patch embedding",
+            f"{e.name}  {e.dtype} {list(e.shape)}, linear {list(e.linear_shape)}, in {e.shard}",
+        )
+        for e in inspection.embeddings
+    ]
+    rows += [
+        ("quantisation", inspection.quantization or "none"),
+        (
+            "size",
+            f"{inspection.shards} shards, {inspection.files} files, "
+            f"{spell_bytes(inspection.total_bytes)}",
+        ),
+    ]
+    if inspection.obstacle:
+        rows.append(("convert", f"not possible: {inspection.obstacle}"))
+    else:
+        rows.append(
+            (
+                "convert",
+                f"downloads {spell_bytes(inspection.download_bytes)}, "
+                f"writes {spell_bytes(inspection.write_bytes)}",
+            )
+        )
+    return rows

@@ -1,0 +1,230 @@
+"""`convert`: open, plan, check, write, prove, record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conv2linear.checkpoint import MANIFEST_NAME
+from conv2linear.errors import CheckFailedError
+from conv2linear.header import shape_text
+from conv2linear.manifest import (
+    CheckRecord,
+    EditRecord,
+    FileRecord,
+    Manifest,
+    ShardRecord,
+    TensorRecord,
+    dump_manifest,
+)
+from conv2linear.opening import open_checkpoint
+from conv2linear.parallel import default_workers
+from conv2linear.plan import Action, ConversionPlan, build_plan
+from conv2linear.progress import Progress, Silence
+from conv2linear.staging import Staging, check_output
+from conv2linear.version import __version__
+from conv2linear.writing import write_files
+
+if TYPE_CHECKING:
+    from conv2linear.equivalence import Equivalence
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion; `checks` has one entry for each patch embedding, in their order."""
+
+    out: Path
+    plan: ConversionPlan
+    checks: tuple[Equivalence, ...]
+    manifest: Manifest
+
+
+def plan_conversion(
+    source: str | Path, *, revision: str | None = None, allow_unsafe_quantization: bool = False
+) -> ConversionPlan:
+    """Open a checkpoint and decide what converting it would do; nothing is written.
+
+    Raises what `open_checkpoint` and `build_plan` raise.
+    """
+    checkpoint = open_checkpoint(source, revision=revision)
+    return build_plan(checkpoint, allow_unsafe_quantization=allow_unsafe_quantization)
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    hardlink: bool = False,
+    force: bool = False,
+    workers: int | None = None,
+    allow_unsafe_quantization: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write a copy of a checkpoint whose patch embeddings are linear weights `[O, C·T·P·P]`.
+
+    The source is a folder or `org/name[@revision]` on the Hub and is never touched; `out` appears
+    whole, after everything has been checked, or not at all. `device` is where the equivalence is
+    checked: auto, cpu, cuda or cuda:N.
+
+    Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where
+    `out` cannot be written, and what `plan_conversion` raises.
+    """
+    out, progress = Path(out), progress or Silence()
+    check_output(out, force=force, source=_local_path(source))
+    progress.step("open")
+    plan = plan_conversion(
+        source, revision=revision, allow_unsafe_quantization=allow_unsafe_quantization
+    )
+    for warning in plan.warnings:
+        progress.warn(warning)
+    with Staging(out) as staging:
+        try:
+            progress.step("check")
+            checks, hashes = _check(plan, device)
+            for check in checks:
+                if check.warning:
+                    progress.warn(check.warning)
+            write_files(
+                plan.written,
+                plan.checkpoint.repository,
+                staging=staging,
+                hardlink=hardlink,
+                workers=workers or default_workers(),
+                progress=progress,
+            )
+            progress.step("prove")
+            _prove(plan, staging, hashes)
+        except CheckFailedError:
+            staging.discard()
+            raise
+        manifest = build_manifest(plan, checks, hashes)
+        staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
+        staging.publish()
+    return Conversion(out, plan, checks, manifest)
+
+
+def build_manifest(
+    plan: ConversionPlan, checks: tuple[Equivalence, ...], hashes: Mapping[str, str]
+) -> Manifest:
+    """Record a conversion; `hashes` is the SHA-256 of each patch embedding's bytes, by name."""
+    checkpoint = plan.checkpoint
+    return Manifest(
+        tool=__version__,
+        source=checkpoint.repository.origin,
+        model_type=checkpoint.config.model_type,
+        tensors=tuple(
+            TensorRecord(
+                name=e.name,
+                shard=e.shard,
+                dtype=e.dtype,
+                shape_before=e.shape,
+                shape_after=e.geometry.linear_shape,
+                shape_text=shape_text(checkpoint.headers[e.shard].text, e.name),
+                sha256=hashes[e.name],
+            )
+            for e in plan.embeddings
+        ),
+        shards=tuple(
+            ShardRecord(file.name, checkpoint.headers[file.name].sha256, file.header.sha256)
+            for file in plan.reshaped
+            if file.header
+        ),
+        files=tuple(
+            FileRecord(
+                name=file.name,
+                size_bytes=file.output_bytes,
+                sha256=_known_hash(file.text, None if file.header else file.info.sha256),
+            )
+            for file in plan.written
+        ),
+        edits=tuple(
+            EditRecord(file.name, file.original)
+            for file in plan.files
+            if file.action is Action.EDIT
+        ),
+        check=tuple(_check_record(e.name, c) for e, c in zip(plan.embeddings, checks, strict=True)),
+    )
+
+
+def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], dict[str, str]]:
+    """Run the equivalence check on each patch embedding, as the new header will show it.
+
+    Only the bytes of the patch embeddings are read. Returns the outcomes, and the SHA-256 of each
+    weight by name. Raises `CheckFailedError` at the first that is not the same map.
+    """
+    from conv2linear.equivalence import check_equivalence, load_tensor, resolve_device
+
+    torch_device = resolve_device(device)
+    headers = {file.name: file.header for file in plan.reshaped}
+    checks, hashes = [], {}
+    for e in plan.embeddings:
+        content = plan.checkpoint.read_tensor(e.shard, e.name)
+        hashes[e.name] = hashlib.sha256(content).hexdigest()
+        bias = None
+        if e.bias and e.bias_shard:
+            info = plan.checkpoint.headers[e.bias_shard].tensors[e.bias]
+            bias_content = plan.checkpoint.read_tensor(e.bias_shard, e.bias)
+            bias = load_tensor(bias_content, dtype=info.dtype, shape=info.shape)
+        header = headers[e.shard]
+        assert header is not None  # every reshaped shard has one
+        new = header.tensors[e.name]
+        start, end = header.byte_range(e.name)
+        linear = plan.checkpoint.repository.read(e.shard, start, end - start)
+        check = check_equivalence(
+            load_tensor(content, dtype=e.dtype, shape=e.shape),
+            load_tensor(linear, dtype=new.dtype, shape=new.shape),
+            bias=bias,
+            device=torch_device,
+        )
+        if check.failure:
+            raise CheckFailedError(
+                f"{e.name} is not the same map as a linear layer: {check.failure}",
+                hint="nothing has been saved",
+            )
+        checks.append(check)
+    return tuple(checks), hashes
+
+
+def _prove(plan: ConversionPlan, staging: Staging, hashes: Mapping[str, str]) -> None:
+    from conv2linear.proof import prove_reshaped
+
+    for file in plan.reshaped:
+        prove_reshaped(
+            staging.folder / file.name,
+            plan.checkpoint.headers[file.name],
+            embeddings=tuple(e for e in plan.embeddings if e.shard == file.name),
+            sha256=hashes,
+        )
+
+
+def _local_path(source: str | Path) -> Path | None:
+    return Path(source) if Path(source).exists() else None
+
+
+def _known_hash(text: str | None, sha256: str | None) -> str | None:
+    return sha256 if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_record(tensor: str, check: Equivalence) -> CheckRecord:
+    assert check.linear  # a check that failed is never recorded
+    assert check.conv3d
+    return CheckRecord(
+        tensor=tensor,
+        dtype=check.dtype,
+        basis_patches=check.basis_patches,
+        sampled_patches=check.sampled_patches,
+        linear_max_abs_error=check.linear.max_abs,
+        linear_max_error_over_bound=check.linear.max_over_bound,
+        conv3d_max_abs_error=check.conv3d.max_abs,
+        conv3d_max_error_over_bound=check.conv3d.max_over_bound,
+        conv3d_warning=check.warning,
+        device=check.environment.device,
+        device_name=check.environment.device_name,
+        torch=check.environment.torch,
+        cudnn=check.environment.cudnn,
+    )

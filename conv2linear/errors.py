@@ -1,0 +1,59 @@
+"""Every error that conv2linear raises on purpose: one line of message, and a hint what to do."""
+
+from __future__ import annotations
+
+
+class Conv2LinearError(Exception):
+    """Say in one line what went wrong and where; `hint` says what to do about it."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SourceNotFoundError(Conv2LinearError):
+    """The folder, repository or revision does not exist, or may not be read."""
+
+
+class HubError(Conv2LinearError):
+    """The Hub could not be reached, or did not answer as it should."""
+
+
+class BadCheckpointError(Conv2LinearError):
+    """The checkpoint breaks a rule of its format, or its parts contradict each other."""
+
+
+class BadHeaderError(BadCheckpointError):
+    """The header of a safetensors file is not valid."""
+
+
+class UnsupportedCheckpointError(Conv2LinearError):
+    """The checkpoint is valid, but not one that can be converted."""
+
+
+class NothingToConvertError(UnsupportedCheckpointError):
+    """The patch embedding is linear already."""
+
+
+class UnsafeQuantizationError(UnsupportedCheckpointError):
+    """The quantisation method would break, or might break, a linear patch embedding."""
+
+
+class OutputError(Conv2LinearError):
+    """The output folder cannot be written: it exists, is full, is busy or may not be touched."""
+
+
+class SourceChangedError(Conv2LinearError):
+    """A source file is no longer what it was when the run began."""
+
+
+class DeviceError(Conv2LinearError):
+    """The device that was asked for is not there."""
+
+
+class CheckFailedError(Conv2LinearError):
+    """A check found a difference: nothing has been saved, or the checkpoint is not sound."""
+
+    exit_code = 1

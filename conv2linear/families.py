@@ -1,0 +1,105 @@
+"""The model types whose patch embedding is a Conv3d that is a linear map: one row for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conv2linear.errors import BadCheckpointError
+
+# With or without a prefix: "model.visual." today, "visual." in older exports.
+_CONV3D_WEIGHT = re.compile(r"(?:^|\.)patch_embed\.proj\.weight$")
+_FUSED_WEIGHT = re.compile(r"(?:^|\.)patch_embed\.linear_proj\.weight$")
+
+# The module that transformers builds for a linear patch embedding, in the loaded model.
+LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
+
+
+def is_patch_embedding(name: str) -> bool:
+    """Tell whether a tensor is the weight of a patch embedding, 5-D or already 2-D."""
+    return _CONV3D_WEIGHT.search(name) is not None
+
+
+def is_fused_patch_embedding(name: str) -> bool:
+    """Tell whether a tensor is a patch embedding as `save_original_format=False` names it."""
+    return _FUSED_WEIGHT.search(name) is not None
+
+
+def bias_name(weight_name: str) -> str:
+    """Return the name of the bias that belongs to a weight."""
+    return weight_name.removesuffix("weight") + "bias"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a patch embedding: embed dim O, channels C, temporal patch T, patch P."""
+
+    embed_dim: int
+    in_channels: int
+    temporal_patch_size: int
+    patch_size: int
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the Conv3d kernel, `[O, C, T, P, P]`."""
+        patch = self.patch_size
+        return (self.embed_dim, self.in_channels, self.temporal_patch_size, patch, patch)
+
+    @property
+    def patch_values(self) -> int:
+        """Values in one flattened patch, `K = C·T·P·P`."""
+        return self.in_channels * self.temporal_patch_size * self.patch_size**2
+
+    @property
+    def linear_shape(self) -> tuple[int, int]:
+        """Shape of the linear weight, `[O, K]`."""
+        return (self.embed_dim, self.patch_values)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model type: where its config keeps the embed dim, and what a missing size defaults to.
+
+    The defaults are those of the type's vision config class in transformers 5.23.
+    """
+
+    model_type: str
+    embed_dim: int
+    patch_size: int = 14
+    embed_dim_key: str = "hidden_size"
+    has_bias: bool = True
+
+    def geometry(self, vision_config: Mapping[str, Any]) -> Geometry:
+        """Read the sizes from config.json's `vision_config`.
+
+        Raises `BadCheckpointError` where one is not a positive integer.
+        """
+
+        def size(key: str, default: int) -> int:
+            value = vision_config.get(key, default)
+            if type(value) is not int or value <= 0:
+                raise BadCheckpointError(
+                    f"config.json: vision_config.{key} is {value!r}, expected a positive integer"
+                )
+            return value
+
+        return Geometry(
+            embed_dim=size(self.embed_dim_key, self.embed_dim),
+            in_channels=size("in_channels", 3),
+            temporal_patch_size=size("temporal_patch_size", 2),
+            patch_size=size("patch_size", self.patch_size),
+        )
+
+
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family("glm4v", embed_dim=1536),  # GLM-4.1V, GLM-4.6V-Flash
+        Family("glm4v_moe", embed_dim=1536),  # GLM-4.5V, GLM-4.6V
+        Family("glm46v", embed_dim=1536),
+        Family("glm_ocr", embed_dim=1024),
+        Family("glm5_next", embed_dim=1024),
+    )
+}

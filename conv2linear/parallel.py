@@ -1,0 +1,57 @@
+"""Do independent pieces of work on a few threads, and end them together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+from conv2linear.progress import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _StoppedError(Exception):
+    """Another piece of work has failed, so this one ends early."""
+
+
+def default_workers() -> int:
+    """Return how many threads copy, download or hash where the user does not say."""
+    return min(8, os.cpu_count() or 1)
+
+
+def map_parallel(
+    function: Callable[[Item, Callable[[int], None]], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    progress: Progress,
+) -> list[Result]:
+    """Call `function(item, on_bytes)` for each item and return the results in their order.
+
+    `on_bytes` counts bytes on `progress`; once a piece has failed, or the user has interrupted,
+    it raises in all the others. The first error is raised after every thread has ended. One
+    worker runs in the calling thread.
+    """
+    stop = threading.Event()
+
+    def on_bytes(count: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        progress.advance(count)
+
+    if workers == 1:
+        return [function(item, on_bytes) for item in items]
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [pool.submit(function, item, on_bytes) for item in items]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]

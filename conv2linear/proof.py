@@ -1,0 +1,68 @@
+"""Prove that a written shard holds the same weights as its source, under a new shape."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from conv2linear.checkpoint import PatchEmbedding
+from conv2linear.cloning import open_regular
+from conv2linear.errors import CheckFailedError
+from conv2linear.header import Header, read_header, shape_text, spell_shape
+
+_CHUNK_BYTES = 1 << 20
+
+
+def hash_bytes(path: Path, *, start: int = 0, length: int | None = None) -> str:
+    """Return the SHA-256 of `length` bytes of a file from `start`, or of all that follow."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        file.seek(start)
+        left = length
+        while left != 0:
+            chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
+            if not chunk:
+                break
+            digest.update(chunk)
+            left = None if left is None else left - len(chunk)
+    return digest.hexdigest()
+
+
+def prove_reshaped(
+    path: Path, before: Header, *, embeddings: tuple[PatchEmbedding, ...], sha256: Mapping[str, str]
+) -> None:
+    """Check a reshaped shard against its source's header and the hashes of its weights.
+
+    Every other entry of the header is unchanged, and the `safetensors` library itself reads each
+    patch embedding as `[O, K]` with the bytes that `sha256` names. Raises `CheckFailedError`.
+    """
+    after = read_header(path)
+    _check_header(path.name, before, after, embeddings)
+    from safetensors import safe_open  # loads torch
+
+    with safe_open(path, framework="pt") as shard:
+        if set(shard.keys()) != set(before.tensors):
+            raise CheckFailedError(f"{path.name}: the list of tensors has changed")
+        for embedding in embeddings:
+            tensor = shard.get_tensor(embedding.name)
+            if tuple(tensor.shape) != embedding.geometry.linear_shape:
+                raise CheckFailedError(f"{path.name}: {embedding.name} is {list(tensor.shape)}")
+            size = tensor.numel() * tensor.element_size()
+            content = (ctypes.c_char * size).from_address(tensor.data_ptr())
+            if hashlib.sha256(content).hexdigest() != sha256[embedding.name]:
+                raise CheckFailedError(f"{path.name}: the bytes of {embedding.name} have changed")
+
+
+def _check_header(
+    shard: str, before: Header, after: Header, embeddings: tuple[PatchEmbedding, ...]
+) -> None:
+    """Check that the old header comes back when the old shapes are spelled into the new one."""
+    text, tensors = after.text, dict(after.tensors)
+    for embedding in embeddings:
+        old = before.tensors[embedding.name]
+        text = spell_shape(text, embedding.name, shape_text(before.text, embedding.name))
+        tensors[embedding.name] = tensors[embedding.name]._replace(shape=old.shape)
+    if text.rstrip(" ") != before.text.rstrip(" ") or tensors != before.tensors:
+        raise CheckFailedError(f"{shard}: the header has changed in more than the new shapes")

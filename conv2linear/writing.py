@@ -1,0 +1,98 @@
+"""Write the planned files of a checkpoint into a staging folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+
+from conv2linear.checkpoint import Repository, check_unchanged
+from conv2linear.cloning import can_share_blocks
+from conv2linear.errors import OutputError
+from conv2linear.header import overwrite_header
+from conv2linear.parallel import map_parallel
+from conv2linear.plan import Action, PlannedFile
+from conv2linear.progress import Progress
+from conv2linear.staging import Staging
+
+DOWNLOAD_CACHE = ".cache"  # where huggingface_hub keeps what it has of a file so far
+_WORTH_A_JOURNAL_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
+
+
+def write_files(
+    files: Sequence[PlannedFile],
+    repository: Repository,
+    *,
+    staging: Staging,
+    hardlink: bool,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Stage every file: cloned, hard-linked or downloaded, with its new header or text.
+
+    What an earlier run left whole is used again. Raises `OutputError` before the first byte if
+    the disk has too little space, or cannot hard-link.
+    """
+    staging.sweep([file.name for file in files])
+    todo = [file for file in files if not staging.is_whole(file.name, _key(file))]
+    if hardlink:
+        _check_hardlinks(todo, staging)
+    _check_space(todo, staging, hardlink=hardlink)
+
+    def write(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
+        if file.text is not None:
+            staging.write_text(file.name, file.text)
+            on_bytes(file.output_bytes)
+            return
+        target = staging.prepare(file.name)
+        if _is_linked(file, hardlink=hardlink):
+            os.link(os.path.realpath(str(file.info.path)), target)
+            on_bytes(file.output_bytes)
+        else:
+            repository.fetch(file.name, target, on_bytes=on_bytes)
+        check_unchanged(file.info)
+        if file.header is not None:
+            overwrite_header(target, file.header)
+        if target.stat().st_size != file.info.size_bytes:
+            raise OutputError(
+                f"{file.name}: wrote {target.stat().st_size} bytes, expected {file.info.size_bytes}"
+            )
+        if file.info.size_bytes >= _WORTH_A_JOURNAL_BYTES and target.stat().st_nlink == 1:
+            staging.record(file.name, _key(file))
+
+    progress.step("write", sum(file.output_bytes for file in todo))
+    largest_first = sorted(todo, key=lambda file: -file.output_bytes)
+    map_parallel(write, largest_first, workers=workers, progress=progress)
+
+
+def _key(file: PlannedFile) -> str:
+    """Name what a staged file must be: this content, under this header."""
+    header = file.header.sha256 if file.header else "as it is"
+    return f"{file.info.fingerprint} {header}"
+
+
+def _is_linked(file: PlannedFile, *, hardlink: bool) -> bool:
+    return hardlink and file.action is Action.PASS and file.info.path is not None
+
+
+def _check_hardlinks(files: Sequence[PlannedFile], staging: Staging) -> None:
+    device = staging.folder.stat().st_dev
+    for file in files:
+        if _is_linked(file, hardlink=True) and file.info.path.stat().st_dev != device:  # type: ignore[union-attr]
+            raise OutputError(
+                f"{file.name} is on another file system than {staging.out}",
+                hint="leave out --hardlink, or put OUT on the file system of the source",
+            )
+
+
+def _check_space(files: Sequence[PlannedFile], staging: Staging, *, hardlink: bool) -> None:
+    copied = [file for file in files if not _is_linked(file, hardlink=hardlink)]
+    local = [file.info.path for file in copied if file.info.path and file.text is None]
+    shares = bool(local) and can_share_blocks(local[0], staging.folder)
+    needed = sum(f.output_bytes for f in copied if not (shares and f.info.path))
+    free = shutil.disk_usage(staging.folder).free
+    if needed > free:
+        raise OutputError(
+            f"no space for {staging.out}: {needed:,} bytes needed, {free:,} free",
+            hint="free some, put OUT on another disk, or use --hardlink on the source's",
+        )
