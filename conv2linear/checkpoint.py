@@ -35,7 +35,6 @@ MANIFEST_NAME = "conv2linear.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 LEFT_OUT = (".git", ".cache")  # of git and of huggingface_hub: no part of the checkpoint
 
-_FIRST_READ_BYTES = 100_000  # holds the header of most shards in one request
 _MAX_TEXT_BYTES = 100_000_000
 _HEADER_READERS = 8
 
@@ -301,11 +300,11 @@ def _read_headers(repository: Repository, shards: list[str]) -> dict[str, Header
 
 def _read_header(repository: Repository, shard: str) -> Header:
     size = repository.files[shard].size_bytes
-    start = repository.read(shard, 0, min(size, _FIRST_READ_BYTES))
-    length = header_length(start, file_bytes=size, label=shard)
-    raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
-    if len(raw) < length:
-        raw += repository.read(shard, len(start), length - len(raw))
+    prefix = repository.read(shard, 0, min(size, LENGTH_BYTES))
+    length = header_length(prefix, file_bytes=size, label=shard)
+    raw = repository.read(shard, LENGTH_BYTES, length)
+    if len(raw) != length:
+        raise SourceChangedError(f"{shard}: cut off inside the header")
     return parse_header(raw, file_bytes=size, label=shard)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,10 @@ from conv2linear.manifest import (
     TensorRecord,
     dump_manifest,
 )
+from conv2linear.model_card import MODEL_CARD_NAME, edit_model_card
 from conv2linear.opening import open_checkpoint
 from conv2linear.parallel import default_workers
-from conv2linear.plan import Action, ConversionPlan, build_plan
+from conv2linear.plan import Action, ConversionPlan, PlannedFile, build_plan, with_model_card
 from conv2linear.progress import Progress, Silence
 from conv2linear.staging import Staging, check_output
 from conv2linear.version import __version__
@@ -43,14 +44,24 @@ class Conversion:
 
 
 def plan_conversion(
-    source: str | Path, *, revision: str | None = None, allow_unsafe_quantization: bool = False
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    allow_unsafe_quantization: bool = False,
+    changed_only: bool = False,
+    model_card: bool = True,
 ) -> ConversionPlan:
     """Open a checkpoint and decide what converting it would do; nothing is written.
 
     Raises what `open_checkpoint` and `build_plan` raise.
     """
     checkpoint = open_checkpoint(source, revision=revision)
-    return build_plan(checkpoint, allow_unsafe_quantization=allow_unsafe_quantization)
+    return build_plan(
+        checkpoint,
+        allow_unsafe_quantization=allow_unsafe_quantization,
+        changed_only=changed_only,
+        model_card=model_card,
+    )
 
 
 def convert(
@@ -63,13 +74,16 @@ def convert(
     force: bool = False,
     workers: int | None = None,
     allow_unsafe_quantization: bool = False,
+    changed_only: bool = False,
+    model_card: bool = True,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write a copy of a checkpoint whose patch embeddings are linear weights `[O, C·T·P·P]`.
 
     The source is a folder or `org/name[@revision]` on the Hub and is never touched; `out` appears
     whole, after everything has been checked, or not at all. `device` is where the equivalence is
-    checked: auto, cpu, cuda or cuda:N.
+    checked: auto, cpu, cuda or cuda:N. `changed_only` writes an overlay: the reshaped shards, the
+    edited text files and the record. `model_card` adds a section to README.md.
 
     Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where
     `out` cannot be written, and what `plan_conversion` raises.
@@ -78,7 +92,11 @@ def convert(
     check_output(out, force=force, source=_local_path(source))
     progress.step("open")
     plan = plan_conversion(
-        source, revision=revision, allow_unsafe_quantization=allow_unsafe_quantization
+        source,
+        revision=revision,
+        allow_unsafe_quantization=allow_unsafe_quantization,
+        changed_only=changed_only,
+        model_card=model_card,
     )
     for warning in plan.warnings:
         progress.warn(warning)
@@ -89,6 +107,7 @@ def convert(
             for check in checks:
                 if check.warning:
                     progress.warn(check.warning)
+            plan, manifest = _record(plan, checks, hashes)
             write_files(
                 plan.written,
                 plan.checkpoint.repository,
@@ -102,60 +121,79 @@ def convert(
         except CheckFailedError:
             staging.discard()
             raise
-        manifest = build_manifest(plan, checks, hashes)
         staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
         staging.publish()
     return Conversion(out, plan, checks, manifest)
 
 
-def build_manifest(
+def _record(
     plan: ConversionPlan, checks: tuple[Equivalence, ...], hashes: Mapping[str, str]
-) -> Manifest:
-    """Record a conversion; `hashes` is the SHA-256 of each patch embedding's bytes, by name."""
+) -> tuple[ConversionPlan, Manifest]:
+    """Write the model card into the plan, and all that was decided and found into a manifest.
+
+    `hashes` is the SHA-256 of the bytes of each patch embedding and bias, by name.
+    """
     checkpoint = plan.checkpoint
-    return Manifest(
+    origin = checkpoint.repository.origin
+    tensors = tuple(_tensor_records(plan, hashes))
+    records = tuple(
+        _check_record(e.name, check) for e, check in zip(plan.embeddings, checks, strict=True)
+    )
+    edits = plan.with_action(Action.EDIT)
+    card = next((file.original for file in edits if file.name == MODEL_CARD_NAME), None)
+    plan = with_model_card(
+        plan,
+        edit_model_card(card, tool=__version__, origin=origin, tensors=tensors, checks=records),
+    )
+    manifest = Manifest(
         tool=__version__,
-        source=checkpoint.repository.origin,
+        source=origin,
         model_type=checkpoint.config.model_type,
-        tensors=tuple(
-            TensorRecord(
-                name=e.name,
-                shard=e.shard,
-                dtype=e.dtype,
-                shape_before=e.shape,
-                shape_after=e.geometry.linear_shape,
-                shape_text=shape_text(checkpoint.headers[e.shard].text, e.name),
-                sha256=hashes[e.name],
-            )
-            for e in plan.embeddings
-        ),
+        tensors=tensors,
         shards=tuple(
             ShardRecord(file.name, checkpoint.headers[file.name].sha256, file.header.sha256)
             for file in plan.reshaped
             if file.header
         ),
-        files=tuple(
-            FileRecord(
-                name=file.name,
-                size_bytes=file.output_bytes,
-                sha256=_known_hash(file.text, None if file.header else file.info.sha256),
-            )
-            for file in plan.written
-        ),
-        edits=tuple(
-            EditRecord(file.name, file.original)
-            for file in plan.files
-            if file.action is Action.EDIT
-        ),
-        check=tuple(_check_record(e.name, c) for e, c in zip(plan.embeddings, checks, strict=True)),
+        files=tuple(_file_record(file) for file in plan.written),
+        absent=tuple(_file_record(file) for file in plan.with_action(Action.ABSENT)),
+        edits=tuple(EditRecord(file.name, file.original) for file in edits),
+        check=records,
+        partial=plan.partial,
     )
+    return plan, manifest
+
+
+def _tensor_records(plan: ConversionPlan, hashes: Mapping[str, str]) -> Iterator[TensorRecord]:
+    for e in plan.embeddings:
+        places = {e.name: e.shard} | ({e.bias: e.bias_shard} if e.bias and e.bias_shard else {})
+        for name, shard in places.items():
+            header = plan.checkpoint.headers[shard]
+            info = header.tensors[name]
+            yield TensorRecord(
+                name=name,
+                shard=shard,
+                dtype=info.dtype,
+                shape_before=info.shape,
+                shape_after=e.geometry.linear_shape if name == e.name else info.shape,
+                shape_text=shape_text(header.text, name),
+                sha256=hashes[name],
+            )
+
+
+def _file_record(file: PlannedFile) -> FileRecord:
+    if file.text is not None:
+        sha256: str | None = hashlib.sha256(file.text.encode()).hexdigest()
+    else:
+        sha256 = None if file.header else file.info.sha256
+    return FileRecord(file.name, file.output_bytes, sha256)
 
 
 def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], dict[str, str]]:
     """Run the equivalence check on each patch embedding, as the new header will show it.
 
     Only the bytes of the patch embeddings are read. Returns the outcomes, and the SHA-256 of each
-    weight by name. Raises `CheckFailedError` at the first that is not the same map.
+    tensor by name. Raises `CheckFailedError` at the first that is not the same map.
     """
     from conv2linear.equivalence import check_equivalence, load_tensor, resolve_device
 
@@ -169,6 +207,7 @@ def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], 
         if e.bias and e.bias_shard:
             info = plan.checkpoint.headers[e.bias_shard].tensors[e.bias]
             bias_content = plan.checkpoint.read_tensor(e.bias_shard, e.bias)
+            hashes[e.bias] = hashlib.sha256(bias_content).hexdigest()
             bias = load_tensor(bias_content, dtype=info.dtype, shape=info.shape)
         header = headers[e.shard]
         assert header is not None  # every reshaped shard has one
@@ -204,10 +243,6 @@ def _prove(plan: ConversionPlan, staging: Staging, hashes: Mapping[str, str]) ->
 
 def _local_path(source: str | Path) -> Path | None:
     return Path(source) if Path(source).exists() else None
-
-
-def _known_hash(text: str | None, sha256: str | None) -> str | None:
-    return sha256 if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_record(tensor: str, check: Equivalence) -> CheckRecord:

@@ -118,8 +118,8 @@ def check_equivalence(
     failure = _find_shape_mismatch(kernel, weight) or _find_not_finite(weight=weight, bias=bias)
     if failure:
         return Equivalence(failure, None, dtype, 0, 0, None, None, environment)
-    with torch.inference_mode(), _full_precision():
-        layers = _Layers(kernel.to(device), weight.to(device), bias=_to(bias, device))
+    with torch.inference_mode(), full_precision():
+        layers = Layers(kernel.to(device), weight.to(device), bias=_to(bias, device))
         failure, conv3d_is_exact = _compare_on_basis(layers, kernel)
         sampled_patches, linear, conv3d = _measure_errors(layers, kernel, bias)
         linear_s, conv3d_s = (
@@ -143,7 +143,7 @@ def check_equivalence(
     )
 
 
-class _Layers:
+class Layers:
     """Both layers on one device; each maps patches `[N, K]` to embeddings `[N, O]`."""
 
     def __init__(self, kernel: Tensor, weight: Tensor, *, bias: Tensor | None) -> None:
@@ -165,7 +165,7 @@ class _Layers:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Keep TF32 and reduced-precision sums out of the comparison, and put all back afterwards."""
     matmul = torch.backends.cuda.matmul
     precision = torch.get_float32_matmul_precision()
@@ -199,7 +199,7 @@ def _find_not_finite(**tensors: Tensor | None) -> str | None:
     return None
 
 
-def _compare_on_basis(layers: _Layers, kernel: Tensor) -> tuple[str | None, bool]:
+def _compare_on_basis(layers: Layers, kernel: Tensor) -> tuple[str | None, bool]:
     """Put every one-hot patch, and zero, through both layers.
 
     The one-hot patch k = ((c·T + t)·P + i)·P + j must give column `kernel[:, c, t, i, j]`, picked
@@ -268,7 +268,7 @@ def _image_patches(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
 
 
 def _measure_errors(
-    layers: _Layers, kernel: Tensor, bias: Tensor | None
+    layers: Layers, kernel: Tensor, bias: Tensor | None
 ) -> tuple[int, LayerError, LayerError]:
     """Measure the linear layer and Conv3d, in this order, on sampled patches.
 

@@ -1,32 +1,45 @@
-"""A checkpoint on the Hugging Face Hub, read in pieces and downloaded only where it must be."""
+"""A checkpoint on the Hugging Face Hub, read in pieces and downloaded only where it must be.
+
+Files are downloaded here, not by `hf_hub_download`: that one starts anew in every process and
+checks no hash. All else of the Hub (authentication, redirects, retries, the cache) is the client's.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
 from huggingface_hub import try_to_load_from_cache as find_in_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff, tqdm
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import (
+    build_hf_headers,
+    hf_raise_for_status,
+    http_stream_backoff,
+    logging,
+)
 
 from conv2linear.checkpoint import LEFT_OUT, FileInfo, Folder, Origin, file_fingerprint, is_inside
 from conv2linear.cloning import clone_file, sync_file
 from conv2linear.errors import BadCheckpointError, Conv2LinearError, HubError, SourceNotFoundError
+from conv2linear.hashing import hash_file, hash_git_blob
+from conv2linear.staging import partial_path
+from conv2linear.version import __version__
 
-# The HTTP library's base error; its name changes between versions of huggingface_hub.
-_TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
+_TIMEOUT_S = 10.0  # the client has none of its own for most calls
+_RETRIES = 5  # of a dropped connection that brought nothing new
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -36,6 +49,7 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
     Offline (`HF_HUB_OFFLINE`) it is the snapshot in the cache. Raises `SourceNotFoundError` where
     there is no such repository or revision, or no access, and `HubError` where the Hub fails.
     """
+    logging.set_verbosity_error()  # its retries are no news for a user
     revision = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         if constants.HF_HUB_OFFLINE:
@@ -48,14 +62,17 @@ class HubRepository:
     """The files of a model repository at one commit."""
 
     def __init__(self, repo_id: str, revision: str) -> None:
-        info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
-        if info.sha is None:
+        api = HfApi(library_name="conv2linear", library_version=__version__)
+        sha = api.model_info(repo_id, revision=revision, timeout=_TIMEOUT_S).sha
+        if sha is None:
             raise HubError(f"{repo_id}: the Hub names no commit for {revision!r}")
         self.label = repo_id
-        self.origin: Origin = Origin(repo_id, info.sha)
-        infos = (self._file_info(sibling) for sibling in info.siblings or ())
+        self.origin: Origin = Origin(repo_id, sha)
+        entries = api.list_repo_tree(repo_id, revision=sha, recursive=True)
         self.files: Mapping[str, FileInfo] = {
-            info.name: info for info in infos if info.name.split("/")[0] not in LEFT_OUT
+            entry.path: self._file_info(entry)
+            for entry in entries
+            if isinstance(entry, RepoFile) and entry.path.split("/")[0] not in LEFT_OUT
         }
 
     def read(self, name: str, start: int, length: int) -> bytes:
@@ -65,58 +82,94 @@ class HubRepository:
             with path.open("rb") as file:
                 file.seek(start)
                 return file.read(length)
-        if length == 0:
-            return b""
+        content = bytearray()
         with hub_errors(self.label, self.origin.commit_sha):
-            return self._read_range(name, start, length)
+            self._read_on(name, start, start + length, content.extend)
+        return bytes(content)
 
     def fetch(self, name: str, target: Path, *, on_bytes: Callable[[int], None]) -> None:
-        """Write a file to `target`: a clone of the cached one, or downloaded straight to its place.
+        """Write a file to `target`: a clone of the cached one, or downloaded beside it.
 
-        An interrupted download goes on where it ended, from what it left in `.cache` below the
-        folder of the output.
+        A download that was interrupted, in this run or an earlier one, goes on where it ended.
+        Raises `HubError` where the content is not what the Hub lists.
         """
-        path = self.files[name].path
-        if path is not None:
-            clone_file(path, target, on_bytes=on_bytes)
+        info = self.files[name]
+        if info.path is not None:
+            clone_file(info.path, target, on_bytes=on_bytes)
             return
-        root = target.parents[name.count("/")]
+        partial = partial_path(target, info.fingerprint)
         with hub_errors(self.label, self.origin.commit_sha):
-            hf_hub_download(
-                self.label,
-                name,
-                revision=self.origin.commit_sha,
-                local_dir=root,
-                tqdm_class=_bar_class(on_bytes),
+            self._download(info, partial, on_bytes)
+        found = hash_file(partial) if info.sha256 else "git:" + hash_git_blob(partial)
+        if found != (info.sha256 or info.fingerprint):
+            partial.unlink()
+            raise HubError(
+                f"{name}: downloaded content has hash {found}, the Hub lists {info.fingerprint}",
+                hint="the download was damaged on its way: run again",
             )
-        sync_file(target)
+        sync_file(partial)
+        partial.rename(target)
 
-    def _read_range(self, name: str, start: int, length: int) -> bytes:
+    def _download(self, info: FileInfo, partial: Path, on_bytes: Callable[[int], None]) -> None:
+        if partial.exists() and partial.stat().st_size > info.size_bytes:
+            partial.unlink()
+        with partial.open("ab", buffering=0) as file:
+
+            def write(chunk: bytes) -> None:
+                file.write(chunk)
+                on_bytes(len(chunk))
+
+            on_bytes(file.tell())
+            self._read_on(info.name, file.tell(), info.size_bytes, write)
+
+    def _read_on(self, name: str, start: int, end: int, write: Callable[[bytes], object]) -> None:
+        """Pass all bytes of a file from `start` up to `end` to `write`, whatever drops between."""
+        failures = 0
+        while start < end:
+            try:
+                for chunk in self._stream(name, start, end):
+                    write(chunk)
+                    start += len(chunk)
+                    failures = 0
+            except HTTPError as error:
+                failures += 1
+                if isinstance(error, HfHubHTTPError) or failures > _RETRIES:
+                    raise
+                time.sleep(1)
+
+    def _stream(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes of a file from `start` up to `end` as they arrive, in one request.
+
+        Waits and tries again where the Hub answers that it is busy. A server that sends more than
+        it was asked for, as one that ignores ranges does, is cut short.
+        """
         url = hf_hub_url(self.label, name, revision=self.origin.commit_sha)
-        headers = build_hf_headers() | {
-            "Range": f"bytes={start}-{start + length - 1}",
-            "Accept-Encoding": "identity",
-        }
-        content = bytearray()
-        with http_stream_backoff("GET", url, headers=headers) as response:
+        headers = build_hf_headers(library_name="conv2linear", library_version=__version__)
+        headers |= {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
+        # Errors of the connection are for the caller: it knows what has arrived.
+        with http_stream_backoff(
+            "GET", url, headers=headers, timeout=_TIMEOUT_S, retry_on_exceptions=()
+        ) as response:
             hf_raise_for_status(response)
-            skip = 0 if response.status_code == 206 else start  # some servers send the whole file
+            at = start if response.status_code == 206 else 0
             for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) >= skip + length:
-                    break
-        return bytes(content[skip : skip + length])
+                wanted = chunk[max(start - at, 0) : end - at]
+                at += len(chunk)
+                if wanted:
+                    yield wanted
+                if at >= end:
+                    return
 
-    def _file_info(self, sibling: Any) -> FileInfo:
-        name, size = sibling.rfilename, sibling.size
+    def _file_info(self, entry: RepoFile) -> FileInfo:
+        name, size = entry.path, entry.size
         if not is_inside(name) or type(size) is not int:
             raise BadCheckpointError(f"{self.label}: the Hub lists {name!r} with size {size!r}")
-        sha256 = sibling.lfs.sha256 if sibling.lfs else None
+        sha256 = entry.lfs.sha256 if entry.lfs else None
         cached = find_in_cache(self.label, name, revision=self.origin.commit_sha)
         if isinstance(cached, str) and Path(cached).stat().st_size == size:
             path = Path(cached).resolve()
             return FileInfo(name, size, file_fingerprint(path), sha256=sha256, path=path)
-        return FileInfo(name, size, f"hub:{sha256 or sibling.blob_id}", sha256=sha256)
+        return FileInfo(name, size, sha256 or f"git:{entry.blob_id}", sha256=sha256)
 
 
 @contextlib.contextmanager
@@ -124,13 +177,11 @@ def hub_errors(repo_id: str, revision: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line and a hint that a Hub user expects."""
     try:
         yield
-    except (HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise _as_hub_error(error, repo_id, revision) from error
     except HFValidationError as error:
         message = str(error).splitlines()[0]
         raise SourceNotFoundError(f"{repo_id}: not a repository id: {message}") from error
-    except _TransportError as error:
-        raise _unreachable(error) from error
 
 
 def _as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearError:
@@ -148,40 +199,19 @@ def _as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearE
             hint="unset HF_HUB_OFFLINE to ask the Hub",
         )
     if status == 401 and "credentials" in str(error).lower():
-        return SourceNotFoundError(
-            f"{repo_id}: the Hub does not accept the token", hint=_LOGIN_HINT
-        )
+        return SourceNotFoundError(f"{repo_id}: the Hub does not know the token", hint=_LOGIN_HINT)
     if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
         return SourceNotFoundError(
             f"no repository {repo_id} on the Hub, or no access to it",
             hint=f"check the name; if it is private, {_LOGIN_HINT}",
         )
-    if isinstance(error, EntryNotFoundError):
-        return HubError(f"{repo_id}: the Hub does not have a file that it listed: {error}")
     if status is None:
-        return _unreachable(error)
-    hint = "wait a little and run again: what is downloaded so far is used again"
-    return HubError(f"{repo_id}: the Hub answered with status {status}", hint=hint)
-
-
-def _unreachable(error: Exception) -> HubError:
-    cause = str(error.__cause__ or error).splitlines()[0]
+        cause = str(error).splitlines() or [type(error).__name__]
+        return HubError(
+            f"{constants.ENDPOINT} cannot be reached: {cause[0]}",
+            hint="check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache",
+        )
     return HubError(
-        f"{constants.ENDPOINT} cannot be reached: {cause}",
-        hint="check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache",
+        f"{repo_id}: the Hub answered with status {status}",
+        hint="wait a little and run again: what is downloaded so far is used again",
     )
-
-
-def _bar_class(on_bytes: Callable[[int], None]) -> Any:
-    """Make a progress bar for huggingface_hub that shows nothing and tells `on_bytes`."""
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            on_bytes(int(kwargs.get("initial") or 0))
-            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> bool | None:
-            on_bytes(int(n or 0))
-            return None
-
-    return Bar

@@ -27,7 +27,8 @@ class InspectedEmbedding:
 class Inspection:
     """What a checkpoint is. `obstacle` says why it cannot be converted, None if it can.
 
-    `download_bytes` and `write_bytes` are what `convert` would move; 0 if it cannot.
+    `download_bytes` and `write_bytes` are what `convert` would move, and `changed_only_bytes` what
+    it would both download and write with `changed_only`; 0 if it cannot.
     """
 
     source: str
@@ -75,7 +76,7 @@ def _conversion_cost(checkpoint: Checkpoint) -> tuple[int, int, str | None]:
     if checkpoint.layout != CONV3D:
         return 0, 0, f"the patch embedding is {checkpoint.layout} already"
     try:
-        plan = build_plan(checkpoint)
+        plan = build_plan(checkpoint, model_card=False)  # reading it would be a download
     except UnsupportedCheckpointError as error:
         return 0, 0, str(error)
     return plan.download_bytes, plan.output_bytes, None

@@ -21,7 +21,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A reshaped tensor; `shape_text` is the old shape as the old header spelled it."""
+    """A tensor of a patch embedding; its bias has the same shape before and after.
+
+    `shape_text` is the old shape as the old header spelled it.
+    """
 
     name: str
     shard: str
@@ -79,7 +82,11 @@ class CheckRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole record; `tool` is the version of conv2linear that wrote it."""
+    """The whole record; `tool` is the version of conv2linear that wrote it.
+
+    A `partial` output holds only what the conversion changed; `absent` are the files of the source
+    that belong to the checkpoint all the same.
+    """
 
     tool: str
     source: Origin | None
@@ -87,15 +94,18 @@ class Manifest:
     tensors: tuple[TensorRecord, ...]
     shards: tuple[ShardRecord, ...]
     files: tuple[FileRecord, ...]
+    absent: tuple[FileRecord, ...]
     edits: tuple[EditRecord, ...]
     check: tuple[CheckRecord, ...]
+    partial: bool
     schema_version: int = SCHEMA_VERSION
 
 
 def dump_manifest(manifest: Manifest) -> str:
     """Spell a manifest as JSON text."""
     values = dataclasses.asdict(manifest)
-    ordered = {"schema_version": values.pop("schema_version"), **values}
+    first = ("schema_version", "tool", "partial")
+    ordered = {name: values.pop(name) for name in first} | values
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -122,10 +132,12 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         tensors=_records(TensorRecord, values["tensors"]),
         shards=_records(ShardRecord, values["shards"]),
         files=_records(FileRecord, values["files"]),
+        absent=_records(FileRecord, values["absent"]),
         edits=_records(EditRecord, values["edits"]),
         check=_records(CheckRecord, values["check"]),
+        partial=_flag(values["partial"]),
     )
-    names = [record.name for record in manifest.files]
+    names = [record.name for record in (*manifest.files, *manifest.absent)]
     names += [record.name for record in manifest.shards]
     names += [record.name for record in manifest.edits]
     names += [record.shard for record in manifest.tensors]
@@ -159,6 +171,12 @@ def _text(value: Any) -> str:
 
 def _optional_text(value: Any) -> str | None:
     return None if value is None else _text(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, found {value!r}")
+    return value
 
 
 def _size(value: Any) -> int:

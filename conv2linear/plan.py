@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from conv2linear.checkpoint import CONV3D, MANIFEST_NAME, Checkpoint, FileInfo, PatchEmbedding
+from conv2linear.checkpoint import (
+    CONV3D,
+    MANIFEST_NAME,
+    Checkpoint,
+    FileInfo,
+    PatchEmbedding,
+    read_text,
+)
 from conv2linear.config import CONFIG_NAME, enable_fusion
 from conv2linear.errors import NothingToConvertError, UnsafeQuantizationError
 from conv2linear.header import Header, reshape_header
+from conv2linear.model_card import MODEL_CARD_NAME
 from conv2linear.quantization import edit_skip_list, plan_skip_list, read_quantization
 
 
@@ -19,6 +27,7 @@ class Action(str, enum.Enum):
     RESHAPE = "reshape"
     EDIT = "edit"
     PASS = "pass"  # through, byte for byte
+    ABSENT = "absent"  # from an output that holds only what has changed
     LEAVE_OUT = "leave out"
 
 
@@ -26,7 +35,8 @@ class Action(str, enum.Enum):
 class PlannedFile:
     """One file of the source and what happens to it.
 
-    A reshaped shard has its new `header`, an edited file its `original` and its new `text`.
+    A reshaped shard has its new `header`, an edited file its new `text` and its `original`, None
+    for a file that the source does not have.
     """
 
     info: FileInfo
@@ -48,10 +58,11 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """All that a conversion will do."""
+    """All that a conversion will do. A `partial` one writes only what it changes."""
 
     checkpoint: Checkpoint
     files: tuple[PlannedFile, ...]
+    partial: bool
     warnings: tuple[str, ...]
 
     @property
@@ -62,12 +73,16 @@ class ConversionPlan:
     @property
     def written(self) -> tuple[PlannedFile, ...]:
         """The files that the output will have, but for the manifest."""
-        return tuple(file for file in self.files if file.action is not Action.LEAVE_OUT)
+        return self.with_action(Action.RESHAPE, Action.EDIT, Action.PASS)
 
     @property
     def reshaped(self) -> tuple[PlannedFile, ...]:
         """The shards that get a new header."""
-        return tuple(file for file in self.files if file.action is Action.RESHAPE)
+        return self.with_action(Action.RESHAPE)
+
+    def with_action(self, *actions: Action) -> tuple[PlannedFile, ...]:
+        """Return the files that meet with one of these actions."""
+        return tuple(file for file in self.files if file.action in actions)
 
     @property
     def download_bytes(self) -> int:
@@ -84,9 +99,16 @@ class ConversionPlan:
 
 
 def build_plan(
-    checkpoint: Checkpoint, *, allow_unsafe_quantization: bool = False
+    checkpoint: Checkpoint,
+    *,
+    allow_unsafe_quantization: bool = False,
+    changed_only: bool = False,
+    model_card: bool = True,
 ) -> ConversionPlan:
     """Decide the action for each file of a checkpoint.
+
+    With `changed_only` the files that pass through stay absent; with `model_card` README.md gets a
+    section, whose text `with_model_card` fills in once there is something to say.
 
     Raises `NothingToConvertError` where the layout is not conv3d, and `UnsafeQuantizationError`
     where the quantisation method would, or might, break the result.
@@ -104,11 +126,37 @@ def build_plan(
             hint="--allow-unsafe-quantization converts it all the same: test the result",
         )
     config = edit_skip_list(enable_fusion(checkpoint.config), skip_list)
+    edits: dict[str, tuple[str | None, str]] = {CONFIG_NAME: (checkpoint.config.text, config.text)}
+    files = dict(checkpoint.files)
+    if model_card:
+        original = _read_model_card(checkpoint)
+        edits[MODEL_CARD_NAME] = (original, original or "")
+        files.setdefault(MODEL_CARD_NAME, FileInfo(MODEL_CARD_NAME, 0, "new"))
     headers = _linear_headers(checkpoint)
-    texts = {CONFIG_NAME: (checkpoint.config.text, config.text)}
-    files = tuple(_plan_file(info, headers, texts) for info in checkpoint.files.values())
-    warnings = (f"unsafe quantisation: {skip_list.danger}",) if skip_list.danger else ()
-    return ConversionPlan(checkpoint, files, warnings)
+    untouched = Action.ABSENT if changed_only else Action.PASS
+    return ConversionPlan(
+        checkpoint,
+        tuple(_plan_file(files[name], headers, edits, untouched) for name in sorted(files)),
+        partial=changed_only,
+        warnings=(f"unsafe quantisation: {skip_list.danger}",) if skip_list.danger else (),
+    )
+
+
+def with_model_card(plan: ConversionPlan, text: str) -> ConversionPlan:
+    """Fill in the text of the model card, if the plan edits it."""
+    files = tuple(
+        replace(file, text=text)
+        if file.name == MODEL_CARD_NAME and file.action is Action.EDIT
+        else file
+        for file in plan.files
+    )
+    return replace(plan, files=files)
+
+
+def _read_model_card(checkpoint: Checkpoint) -> str | None:
+    if MODEL_CARD_NAME not in checkpoint.files:
+        return None
+    return read_text(checkpoint.repository, MODEL_CARD_NAME)
 
 
 def _linear_headers(checkpoint: Checkpoint) -> dict[str, Header]:
@@ -119,13 +167,16 @@ def _linear_headers(checkpoint: Checkpoint) -> dict[str, Header]:
 
 
 def _plan_file(
-    info: FileInfo, headers: Mapping[str, Header], texts: Mapping[str, tuple[str, str]]
+    info: FileInfo,
+    headers: Mapping[str, Header],
+    edits: Mapping[str, tuple[str | None, str]],
+    untouched: Action,
 ) -> PlannedFile:
     if info.name in headers:
         return PlannedFile(info, Action.RESHAPE, header=headers[info.name])
+    if info.name in edits:
+        original, text = edits[info.name]
+        return PlannedFile(info, Action.EDIT, original=original, text=text)
     if info.name == MANIFEST_NAME:  # a new one is written
         return PlannedFile(info, Action.LEAVE_OUT)
-    if info.name in texts and texts[info.name][0] != texts[info.name][1]:
-        original, text = texts[info.name]
-        return PlannedFile(info, Action.EDIT, original=original, text=text)
-    return PlannedFile(info, Action.PASS)
+    return PlannedFile(info, untouched)

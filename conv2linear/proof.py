@@ -8,26 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conv2linear.checkpoint import PatchEmbedding
-from conv2linear.cloning import open_regular
 from conv2linear.errors import CheckFailedError
 from conv2linear.header import Header, read_header, shape_text, spell_shape
-
-_CHUNK_BYTES = 1 << 20
-
-
-def hash_bytes(path: Path, *, start: int = 0, length: int | None = None) -> str:
-    """Return the SHA-256 of `length` bytes of a file from `start`, or of all that follow."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        file.seek(start)
-        left = length
-        while left != 0:
-            chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
-            if not chunk:
-                break
-            digest.update(chunk)
-            left = None if left is None else left - len(chunk)
-    return digest.hexdigest()
 
 
 def prove_reshaped(

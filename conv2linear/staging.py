@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from conv2linear.config import CONFIG_NAME
 from conv2linear.errors import OutputError
 
 JOURNAL_NAME = ".conv2linear-journal"
+_PARTIAL_SUFFIX = ".conv2linear-partial"
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
 
@@ -132,12 +134,16 @@ class Staging:
             os.close(descriptor)
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Remove what earlier runs left and this one does not want; `keep` names files."""
+        """Remove what earlier runs left and this one does not want; `keep` names files.
+
+        Downloads that are not whole yet stay: `publish` removes those that were left over.
+        """
         wanted = {JOURNAL_NAME, *keep}
         for folder, _, names in os.walk(self.folder, topdown=False):
             for name in names:
                 path = Path(folder, name)
-                if path.relative_to(self.folder).as_posix() not in wanted:
+                is_wanted = path.relative_to(self.folder).as_posix() in wanted
+                if not is_wanted and path.suffix != _PARTIAL_SUFFIX:
                     path.unlink()
             if folder != str(self.folder):
                 with contextlib.suppress(OSError):
@@ -150,6 +156,8 @@ class Staging:
     def publish(self) -> None:
         """Let the folder appear as OUT by one rename; an OUT that exists goes at that moment."""
         (self.folder / JOURNAL_NAME).unlink(missing_ok=True)
+        for left_over in self.folder.rglob(f"*{_PARTIAL_SUFFIX}"):
+            left_over.unlink()
         for folder, _, _ in os.walk(self.folder):
             sync_file(Path(folder))
         if os.path.lexists(self.out):
@@ -189,6 +197,12 @@ class Staging:
                 entry = json.loads(line)
                 journal[entry["name"]] = {"source": entry["source"], "staged": entry["staged"]}
         return journal
+
+
+def partial_path(target: Path, fingerprint: str) -> Path:
+    """Return where a download of this content to `target` is kept until it is whole."""
+    content = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+    return target.with_name(f".{target.name}.{content}{_PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from conv2linear.plan import Action, PlannedFile
 from conv2linear.progress import Progress
 from conv2linear.staging import Staging
 
-DOWNLOAD_CACHE = ".cache"  # where huggingface_hub keeps what it has of a file so far
 _WORTH_A_JOURNAL_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
 
 

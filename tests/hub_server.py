@@ -325,6 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers = dict(_error_headers("RevisionNotFound", f"Invalid rev id: {revision}"))
             self._answer_error(404, headers)
             return
+        if answer.status >= 500:  # `olah` itself failed: nothing is missing
+            self._answer_error(answer.status, {})
+            return
         headers = dict(_error_headers("EntryNotFound", "Entry not found"))
         self._answer_error(404, headers | {"x-repo-commit": commit})
 

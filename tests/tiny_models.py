@@ -6,6 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressed_tensors.compressors import ModelCompressor
+from compressed_tensors.quantization import (
+    QuantizationArgs,
+    QuantizationConfig,
+    QuantizationScheme,
+    QuantizationStrategy,
+    apply_quantization_config,
+)
+from compressed_tensors.quantization.utils import calculate_qparams
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 GLM_TYPES = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glm5_next")
@@ -15,29 +24,6 @@ GRID = [[1, 8, 8]]  # 64 patches, which merge to 16 image tokens
 
 def make_config(model_type: str, *, patch_size: int = 14, temporal_patch_size: int = 2) -> Any:
     """Return a config of the least size that the engines accept too."""
-    is_ocr = model_type == "glm_ocr"
-    text = {
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "moe_intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,
-        "vocab_size": 1024,
-        "n_routed_experts": 4,
-        "num_experts_per_tok": 2,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "bos_token_id": 2,
-        "max_position_embeddings": 2048,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "partial_rotary_factor": 1.0 if is_ocr else 0.5,
-            "mrope_section": [8, 4, 4] if is_ocr else [4, 2, 2],
-        },
-    }
     vision = {
         "depth": 2,
         "hidden_size": 128,
@@ -49,15 +35,64 @@ def make_config(model_type: str, *, patch_size: int = 14, temporal_patch_size: i
         "spatial_merge_size": 2,
         "image_size": 8 * patch_size,
     }
+    if model_type == "glm5_next":
+        vision["projection_intermediate_size"] = 256
     return AutoConfig.for_model(
         model_type,
-        text_config=text,
+        text_config=_next_text_config() if model_type == "glm5_next" else _text_config(model_type),
         vision_config=vision,
         image_token_id=IMAGE_TOKEN,
         video_token_id=VIDEO_TOKEN,
         image_start_token_id=1002,
         image_end_token_id=1003,
     )
+
+
+_ANY_TEXT_CONFIG = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "moe_intermediate_size": 64,
+    "num_attention_heads": 4,
+    "vocab_size": 1024,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+    "max_position_embeddings": 2048,
+}
+
+
+def _text_config(model_type: str) -> dict[str, Any]:
+    is_ocr = model_type == "glm_ocr"
+    return _ANY_TEXT_CONFIG | {
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 1.0 if is_ocr else 0.5,
+            "mrope_section": [8, 4, 4] if is_ocr else [4, 2, 2],
+        },
+    }
+
+
+def _next_text_config() -> dict[str, Any]:
+    # The fourth layer is the first with indexed attention, all before it are linear attention.
+    return _ANY_TEXT_CONFIG | {
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 4,
+        "q_lora_rank": 64,
+        "kv_lora_rank": 32,
+        "v_head_dim": 32,
+        "qk_nope_head_dim": 32,
+        "index_topk": 32,
+        "index_head_dim": 32,
+        "index_n_heads": 4,
+        "linear_num_heads": 4,
+        "linear_head_dim": 32,
+    }
 
 
 def save_model(
@@ -69,10 +104,64 @@ def save_model(
     **sizes: int,
 ) -> Path:
     """Save a random model of this type; `max_shard_size` decides whether it is sharded."""
+    model = _random_model(model_type, dtype=dtype, **sizes)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    return folder
+
+
+def save_quantized_model(
+    folder: Path, model_type: str, *, kind: str = "float", max_shard_size: str = "300KB"
+) -> Path:
+    """Save a model whose linear layers compressed-tensors has made 8-bit: `float` or `int`.
+
+    Each output channel has its own weight scale, each token that of its activations, as the
+    published FP8 checkpoints have it. A Conv3d is no target, so only `lm_head` is ignored.
+    """
+    scheme = QuantizationScheme(
+        targets=["Linear"],
+        weights=QuantizationArgs(num_bits=8, type=kind, strategy=QuantizationStrategy.CHANNEL),
+        input_activations=QuantizationArgs(
+            num_bits=8, type=kind, strategy=QuantizationStrategy.TOKEN, dynamic=True
+        ),
+    )
+    config = QuantizationConfig(
+        config_groups={"group_0": scheme},
+        format=f"{kind}-quantized",
+        ignore=["lm_head"],
+        quantization_status="compressed",
+    )
+    model = _random_model(model_type)
+    apply_quantization_config(model, config)
+    for module in model.modules():
+        if hasattr(module, "weight_scale"):
+            low, high = module.weight.detach().aminmax(dim=1, keepdim=True)
+            scale, _ = calculate_qparams(low, high, scheme.weights)
+            module.weight_scale.data.copy_(scale)
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    compressor.update_config(folder)
+    return folder
+
+
+def _random_model(model_type: str, *, dtype: torch.dtype = torch.bfloat16, **sizes: int) -> Any:
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(make_config(model_type, **sizes)).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():  # zeros and ones would hide a mistake
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    return folder
+    return model
+
+
+def image_inputs(config: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return what a model takes for one random image between a few tokens of text."""
+    vision = config.vision_config
+    columns = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.tensor([[2, 5, 6, 1002, *[IMAGE_TOKEN] * 16, 1003, 7, 8]])
+    return {
+        "input_ids": ids,
+        "pixel_values": torch.randn(64, columns, generator=generator).to(dtype),
+        "image_grid_thw": torch.tensor(GRID),
+        "mm_token_type_ids": (ids == IMAGE_TOKEN).long(),
+    }

@@ -32,6 +32,13 @@ def convert_command(
     revision: Revision = None,
     device: Device = "auto",
     hardlink: Hardlink = False,
+    changed_only: Annotated[
+        bool,
+        typer.Option("--changed-only", help="Write only what changes: an overlay of the source."),
+    ] = False,
+    model_card: Annotated[
+        bool, typer.Option("--model-card/--no-model-card", help="Add a section to README.md.")
+    ] = True,
     force: Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen to each file, and stop.")
@@ -54,7 +61,11 @@ def convert_command(
         if dry_run:
             progress.step("open")
             plan = plan_conversion(
-                source, revision=revision, allow_unsafe_quantization=allow_unsafe_quantization
+                source,
+                revision=revision,
+                allow_unsafe_quantization=allow_unsafe_quantization,
+                changed_only=changed_only,
+                model_card=model_card,
             )
         else:
             conversion = convert(
@@ -66,6 +77,8 @@ def convert_command(
                 force=force,
                 workers=workers,
                 allow_unsafe_quantization=allow_unsafe_quantization,
+                changed_only=changed_only,
+                model_card=model_card,
                 progress=progress,
             )
     if dry_run:
@@ -112,17 +125,23 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
         shapes = f"{list(embedding.shape)} to {list(embedding.geometry.linear_shape)}"
         rows.append(("weight", f"{embedding.name}  {embedding.dtype} {shapes}"))
         rows += _check_rows(check)
-    passed = sum(file.action is Action.PASS for file in plan.files)
-    rows.append(
+    unchanged = (
+        f"{len(plan.with_action(Action.ABSENT))} unchanged files left with the source"
+        if plan.partial
+        else f"{len(plan.with_action(Action.PASS))} files unchanged"
+    )
+    rows += [
         (
             "files",
             f"{len(plan.reshaped)} of {len(plan.checkpoint.headers)} shards reshaped, "
-            f"{passed} files unchanged, {spell_bytes(plan.output_bytes)}",
-        )
-    )
-    edited = [file.name for file in plan.files if file.action is Action.EDIT]
-    rows.append(("edited", ", ".join(edited) or "nothing"))
-    rows.append(("loads in", "transformers 5.6 or newer, as it is"))
+            f"{unchanged}, {spell_bytes(plan.output_bytes)}",
+        ),
+        ("edited", ", ".join(file.name for file in plan.with_action(Action.EDIT))),
+        (
+            "loads in",
+            "transformers 5.6 or newer as it is; vLLM and SGLang with conv2linear's plugin",
+        ),
+    ]
     return rows
 
 

@@ -1,0 +1,146 @@
+"""Checkpoints and command lines that several tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Snapshot = dict[str, tuple[bytes, int, int]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where torch finds none."""
+    needing = [item for item in items if item.get_closest_marker("cuda")]
+    if not needing:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, torch finds none"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that saves a tiny model once and returns its folder, not to be changed."""
+    from tiny_models import save_model, save_quantized_model
+
+    root = tmp_path_factory.mktemp("models")
+    saved: dict[str, Path] = {}
+
+    def get(model_type: str = "glm4v", *, quantized: str | None = None, **options: Any) -> Path:
+        name = "-".join([model_type, str(quantized), *map(str, sorted(options.items()))])
+        if name not in saved:
+            folder = root / str(len(saved))
+            if quantized:
+                saved[name] = save_quantized_model(folder, model_type, kind=quantized, **options)
+            else:
+                saved[name] = save_model(folder, model_type, **options)
+        return saved[name]
+
+    return get
+
+
+@pytest.fixture
+def checkpoint(tiny_model: Callable[..., Path], tmp_path: Path) -> Path:
+    """Return a sharded glm4v checkpoint of one's own in `tmp_path/model`."""
+    return Path(shutil.copytree(tiny_model(), tmp_path / "model"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return a name for an output, in a folder that holds nothing else."""
+    (tmp_path / "outputs").mkdir()
+    return tmp_path / "outputs" / "linear"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command line that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.stdout)
+
+    def assert_refused(self, *words: str, code: int = 2) -> None:
+        """Check that it ended with `code`, one line of error with these words, and a hint at most."""
+        assert self.code == code, self.stderr
+        assert self.stdout == ""
+        assert "Traceback" not in self.stderr
+        lines = self.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1, self.stderr
+        assert lines.index(errors[0]) >= len(lines) - 2, self.stderr
+        assert all(line.startswith("hint: ") for line in lines[lines.index(errors[0]) + 1 :])
+        for word in words:
+            assert word in errors[0], errors[0]
+
+
+RunCli = Callable[..., Finished]
+
+
+@pytest.fixture(scope="session")
+def cli_environment() -> dict[str, str]:
+    """Return an environment in which the Hub cannot be reached, whatever a test asks of it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    nowhere = {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": "/nonexistent",
+    }
+    return kept | nowhere | {"NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def run_cli(cli_environment: dict[str, str]) -> RunCli:
+    """Return a function that runs the command line in a process of its own."""
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, **options: Any) -> Finished:
+        command = [sys.executable, "-m", "conv2linear", *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=env or cli_environment,
+            check=False,
+            **options,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Return content, mode and modification time of every file in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): (
+            path.read_bytes(),
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+        )
+        for path in files
+    }
+
+
+@pytest.fixture
+def unchanged(checkpoint: Path) -> Iterator[None]:
+    """Check after the test that it left the files of `checkpoint` as they were."""
+    before = snapshot(checkpoint)
+    yield
+    assert snapshot(checkpoint) == before

@@ -1,0 +1,286 @@
+"""The engine plugins, on torch's own Conv3d everywhere and on an engine's Conv3dLayer where it is.
+
+`scripts/check-vllm` and `scripts/check-sglang` run this file in an environment with the engine.
+"""
+
+import importlib
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from conv2linear.engines.linear_weight import patch_constructor
+from conv2linear.errors import BadCheckpointError
+
+KERNEL = (2, 14, 14)
+KERNEL_SHAPE = [8, 3, *KERNEL]
+LINEAR_SHAPE = [8, 3 * 2 * 14 * 14]
+LOGGER = logging.getLogger("test-engine-plugins")
+
+
+def plain_conv3d():
+    """Return a new subclass of torch's Conv3d with the plugin's constructor."""
+
+    class Conv3dLayer(nn.Conv3d):
+        pass
+
+    patch_constructor(Conv3dLayer, LOGGER)
+    return Conv3dLayer, nullcontext()
+
+
+def vllm_conv3d():
+    """Return vLLM's Conv3dLayer after the plugin's registration, and the context that it needs."""
+    conv = importlib.import_module("vllm.model_executor.layers.conv")
+    config = importlib.import_module("vllm.config")
+    from conv2linear.engines.vllm import register
+
+    register()
+    return conv.Conv3dLayer, config.set_current_vllm_config(config.VllmConfig())
+
+
+def sglang_conv3d():
+    """Return SGLang's Conv3dLayer after its registry has applied the plugin's hook."""
+    conv = importlib.import_module("sglang.srt.layers.conv")
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    from conv2linear.engines.sglang import register
+
+    register()
+    HookRegistry.apply_hooks()
+    return conv.Conv3dLayer, nullcontext()
+
+
+def needs(engine):
+    missing = importlib.util.find_spec(engine) is None
+    return pytest.mark.skipif(missing, reason=f"{engine} is not installed in this environment")
+
+
+ENGINES = [
+    pytest.param(vllm_conv3d, marks=[pytest.mark.engine, needs("vllm")], id="vllm"),
+    pytest.param(sglang_conv3d, marks=[pytest.mark.engine, needs("sglang")], id="sglang"),
+]
+
+
+@pytest.fixture(params=[pytest.param(plain_conv3d, id="torch"), *ENGINES])
+def build(request):
+    """Give a function that builds a layer of the patched class."""
+    conv3d_layer, context = request.param()
+
+    def build_layer(*, kernel_size=KERNEL, stride=KERNEL, **options):
+        with context:
+            return conv3d_layer(3, 8, kernel_size=kernel_size, stride=stride, **options)
+
+    return build_layer
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """Give caplog, which hears vLLM's lines, too: its logger may pass none on to the root."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    return caplog
+
+
+def test_a_linear_weight_loads_as_the_kernel_it_came_from(build):
+    layer = build()
+    kernel = torch.randn(KERNEL_SHAPE)
+
+    layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
+
+    assert list(layer.weight.shape) == KERNEL_SHAPE
+    assert torch.equal(layer.weight, kernel)
+
+
+def test_a_linear_weight_gives_the_output_of_torchs_conv3d(build):
+    layer = build().float()
+    reference = nn.Conv3d(3, 8, kernel_size=KERNEL, stride=KERNEL)
+    layer.weight.weight_loader(layer.weight, reference.weight.detach().reshape(LINEAR_SHAPE))
+    layer.bias.data.copy_(reference.bias)
+    patches = torch.randn(4, 3, *KERNEL)
+
+    torch.testing.assert_close(layer(patches), reference(patches))
+
+
+def test_a_kernel_loads_unchanged(build):
+    layer = build()
+    kernel = torch.randn(KERNEL_SHAPE)
+
+    layer.weight.weight_loader(layer.weight, kernel)
+
+    assert torch.equal(layer.weight, kernel)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        LINEAR_SHAPE[::-1],
+        [4, 2 * LINEAR_SHAPE[1]],
+        [LINEAR_SHAPE[0] * LINEAR_SHAPE[1]],
+        [8, 2, 3, 14, 14],
+        [8, 1, LINEAR_SHAPE[1]],
+        [8, LINEAR_SHAPE[1] - 1],
+    ],
+    ids=["transposed", "regrouped", "flat", "swapped axes", "three axes", "one column short"],
+)
+def test_a_weight_of_another_shape_is_refused_and_leaves_the_layer_as_it_was(build, shape):
+    layer = build()
+    before = layer.weight.detach().clone()
+
+    with pytest.raises(BadCheckpointError, match="patch embedding weight: expected shape"):
+        layer.weight.weight_loader(layer.weight, torch.randn(shape))
+
+    assert torch.equal(layer.weight.nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": (1, 14, 14)}, {"padding": (0, 1, 1)}, {"dilation": (1, 2, 2)}],
+    ids=["overlapping", "padded", "dilated"],
+)
+def test_a_convolution_that_is_no_linear_map_of_patches_keeps_its_loader(build, options):
+    assert not hasattr(build(**options).weight, "weight_loader")
+
+
+def test_the_bias_and_other_layers_keep_their_loaders(build):
+    assert not hasattr(build().bias, "weight_loader")
+    assert not hasattr(nn.Conv3d(3, 8, KERNEL, KERNEL).weight, "weight_loader")
+
+
+def test_a_loader_that_was_there_before_gets_the_kernel():
+    seen = []
+
+    class Conv3dLayer(nn.Conv3d):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.weight.weight_loader = lambda param, weight: seen.append(weight)
+
+    patch_constructor(Conv3dLayer, LOGGER)
+    layer = Conv3dLayer(3, 8, KERNEL, KERNEL)
+    layer.weight.weight_loader(layer.weight, torch.zeros(LINEAR_SHAPE))
+
+    assert [list(weight.shape) for weight in seen] == [KERNEL_SHAPE]
+
+
+def test_patching_twice_wraps_the_constructor_once():
+    class Conv3dLayer(nn.Conv3d):
+        pass
+
+    patch_constructor(Conv3dLayer, LOGGER)
+    once = Conv3dLayer.__init__
+    patch_constructor(Conv3dLayer, LOGGER)
+
+    assert Conv3dLayer.__init__ is once
+
+
+def test_one_log_line_says_that_a_linear_weight_was_loaded(build, log):
+    layer = build()
+
+    layer.weight.weight_loader(layer.weight, torch.zeros(KERNEL_SHAPE))
+    assert not log.messages
+    layer.weight.weight_loader(layer.weight, torch.zeros(LINEAR_SHAPE))
+
+    assert log.messages == [
+        f"conv2linear: linear patch embedding weight {LINEAR_SHAPE} "
+        f"loaded as Conv3d kernel {KERNEL_SHAPE}"
+    ]
+
+
+@pytest.mark.parametrize("module", ["vllm", "sglang", "detection"])
+def test_importing_a_plugin_imports_neither_torch_nor_an_engine_nor_the_command_line(module):
+    heavy = {"torch", "vllm", "sglang", "transformers", "typer", "rich", "huggingface_hub"}
+    code = f"import sys, conv2linear.engines.{module}; print(sorted({heavy!r} & set(sys.modules)))"
+    # PYTHONPATH may hold a sitecustomize that imports torch by itself.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.engine
+@needs("vllm")
+def test_vllm_registration_is_idempotent():
+    once = vllm_conv3d()[0].__init__
+    assert vllm_conv3d()[0].__init__ is once
+
+
+@pytest.mark.engine
+@needs("vllm")
+def test_vllm_without_its_conv3d_layer_logs_an_error_that_names_the_version(monkeypatch, log):
+    import vllm
+
+    from conv2linear.engines.vllm import register
+
+    name = "vllm.model_executor.layers.conv"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    register()
+
+    [record] = log.records
+    assert record.levelno == logging.ERROR
+    assert f"vLLM {vllm.__version__} does not have the Conv3dLayer" in record.getMessage()
+
+
+@pytest.mark.engine
+@needs("vllm")
+def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer():
+    conv3d_layer, context = vllm_conv3d()
+    custom_op = importlib.import_module("vllm.model_executor.custom_op")
+
+    class OtherConv3d(conv3d_layer):
+        pass
+
+    custom_op.op_registry_oot["Conv3dLayer"] = OtherConv3d
+    try:
+        with context:
+            layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
+    finally:
+        del custom_op.op_registry_oot["Conv3dLayer"]
+
+    assert type(layer) is OtherConv3d
+    kernel = torch.randn(KERNEL_SHAPE)
+    layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
+    assert torch.equal(layer.weight, kernel)
+
+
+@pytest.mark.engine
+@needs("sglang")
+def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plugin():
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    from conv2linear.engines.sglang import register
+
+    conv3d_layer, _ = sglang_conv3d()
+    register()
+    HookRegistry.apply_hooks()
+    importlib.import_module("conv2linear.engines.sglang_models")
+
+    layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
+    kernel = torch.randn(KERNEL_SHAPE)
+    layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
+    assert torch.equal(layer.weight, kernel)
+
+
+@pytest.mark.engine
+@needs("sglang")
+@pytest.mark.parametrize("way", ["register", "patch"])
+def test_sglang_without_its_conv3d_layer_logs_an_error_that_names_the_version(
+    monkeypatch, log, way
+):
+    import sglang
+
+    from conv2linear.engines import sglang as plugin
+
+    name = "sglang.srt.layers.conv"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    getattr(plugin, way)()
+
+    [record] = log.records
+    assert record.levelno == logging.ERROR
+    assert f"SGLang {sglang.__version__} does not have the Conv3dLayer" in record.getMessage()
