@@ -183,20 +183,26 @@ class Checkpoint:
         return content
 
 
-def read_checkpoint(repository: Repository) -> Checkpoint:
+def read_checkpoint(repository: Repository, *, is_overlay: bool = False) -> Checkpoint:
     """Read and check config, index and every header of a checkpoint.
+
+    An overlay has only some of the shards and no index: what is there is read.
 
     Raises `BadCheckpointError` where the files break a rule or contradict each other, and
     `UnsupportedCheckpointError` where there is no patch embedding that could be linear.
     """
     config = parse_config(_require_text(repository, CONFIG_NAME))
     geometry = config.geometry
-    weight_map = _read_weight_map(repository)
-    shards = sorted(set(weight_map.values())) if weight_map is not None else [SINGLE_FILE]
+    weight_map = None if is_overlay else _read_weight_map(repository)
+    if is_overlay:
+        shards = sorted(name for name in repository.files if name.endswith(".safetensors"))
+    else:
+        shards = sorted(set(weight_map.values())) if weight_map else [SINGLE_FILE]
     headers = _read_headers(repository, shards)
     if weight_map is not None:
         _check_weight_map(weight_map, headers)
-    embeddings = _find_patch_embeddings(headers, geometry, has_bias=config.family.has_bias)
+    has_bias = config.family.has_bias and not is_overlay  # it may lie in another shard
+    embeddings = _find_patch_embeddings(headers, geometry, has_bias=has_bias)
     return Checkpoint(repository, config, headers, embeddings)
 
 

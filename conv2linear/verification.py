@@ -1,0 +1,503 @@
+"""`verify`: a list of named checks on a linear checkpoint, and exactly what each one proved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conv2linear.checkpoint import (
+    CONV3D,
+    FUSED,
+    MANIFEST_NAME,
+    Checkpoint,
+    FileInfo,
+    Folder,
+    PatchEmbedding,
+    Repository,
+    read_checkpoint,
+    read_text,
+)
+from conv2linear.comparison import GIT_ATTRIBUTES, compare_with_source
+from conv2linear.config import CONFIG_NAME, enable_fusion, parse_config
+from conv2linear.errors import (
+    BadCheckpointError,
+    CheckFailedError,
+    Conv2LinearError,
+    UnsupportedCheckpointError,
+)
+from conv2linear.hashing import hash_file
+from conv2linear.manifest import EditRecord, FileRecord, Manifest, dump_manifest, parse_manifest
+from conv2linear.model_card import MODEL_CARD_NAME, edit_model_card
+from conv2linear.opening import open_checkpoint, open_source
+from conv2linear.parallel import default_workers, map_parallel
+from conv2linear.progress import Progress, Silence
+from conv2linear.quantization import (
+    SKIP_LIST_FIELDS,
+    UNAFFECTED_METHODS,
+    edit_skip_list,
+    plan_skip_list,
+    read_quantization,
+)
+from conv2linear.version import __version__
+
+if TYPE_CHECKING:
+    from conv2linear.equivalence import Equivalence
+
+RECORDED = "recorded"  # --source recorded: the repository and commit of the manifest
+TRANSFORMERS = "transformers"
+PASS, FAIL, SKIP = "pass", "fail", "skip"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One named check: its outcome is pass, fail or skip, `detail` says what was found or why."""
+
+    name: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of one checkpoint, and the equivalence check of each patch embedding."""
+
+    checkpoint: str
+    source: str | None
+    checks: tuple[Check, ...]
+    equivalences: tuple[Equivalence, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed; one that was skipped proved nothing."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.outcome == FAIL)
+
+
+class _SkippedError(Exception):
+    """A check cannot be made, for the reason that the message gives."""
+
+
+@dataclass
+class _Run:
+    """What the checks of one run share; those before fill in what those behind need."""
+
+    repository: Repository
+    workers: int
+    progress: Progress
+    manifest: Manifest | None = None
+    checkpoint: Checkpoint | None = None
+    source: Checkpoint | None = None
+    checks: list[Check] = field(default_factory=list)
+    equivalences: list[Equivalence] = field(default_factory=list)
+
+    def check(self, name: str, function: Callable[[_Run], str]) -> None:
+        """Make one check; whatever it finds becomes a row of the result."""
+        self.progress.step(name)
+        try:
+            outcome, detail = PASS, function(self)
+        except _SkippedError as reason:
+            outcome, detail = SKIP, str(reason)
+        except (CheckFailedError, BadCheckpointError, UnsupportedCheckpointError) as error:
+            outcome, detail = FAIL, str(error)
+        self.checks.append(Check(name, outcome, detail))
+
+    @property
+    def opened(self) -> Checkpoint:
+        """The checkpoint, for checks that make no sense without one."""
+        if self.checkpoint is None:
+            raise _SkippedError("the files are not sound")
+        return self.checkpoint
+
+    @property
+    def recorded(self) -> Manifest:
+        """The manifest, for checks that make no sense without one."""
+        if self.manifest is None:
+            raise _SkippedError(f"no {MANIFEST_NAME} that says what it should be")
+        return self.manifest
+
+
+def verify(
+    checkpoint: str | Path,
+    *,
+    source: str | Path | None = None,
+    checksums: bool = False,
+    engine: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check a linear checkpoint, made by this tool or by another, from every side that is asked.
+
+    Always: headers and index, layout, config, quantisation, the record in `conv2linear.json`, and
+    the equivalence check on the written weights. With `source` (a folder, a Hub id, or "recorded"
+    for the one in the record) every tensor and file is compared with it. With `checksums` every
+    file is hashed, and hashes that the record lacks are filled in once all else has passed.
+    `engine` "transformers" loads it for real, in a process of its own.
+
+    Returns the outcome of each check. Raises `SourceNotFoundError` where there is no such
+    checkpoint or source, and `DeviceError`.
+    """
+    run = _Run(open_source(checkpoint), workers or default_workers(), progress or Silence())
+    run.check("record", _read_record)
+    run.check("files", _check_files)
+    if source is not None:
+        run.source = open_checkpoint(_source_name(source, run.manifest))
+    run.check("layout", _check_layout)
+    run.check("config", _check_config)
+    run.check("quantisation", _check_quantization)
+    run.check("recorded tensors", _check_recorded_tensors)
+    run.check("recorded files", _check_recorded_files)
+    run.check("recorded edits", _check_recorded_edits)
+    _check_equivalence(run, device)
+    if source is not None:
+        run.check("source", _check_source)
+    if checksums:
+        run.check("checksums", _check_checksums)
+    if engine is not None:
+        run.check(f"engine {engine}", _engine_check(engine))
+    return Verification(
+        checkpoint=run.repository.label,
+        source=run.source.repository.label if run.source else None,
+        checks=tuple(run.checks),
+        equivalences=tuple(run.equivalences),
+    )
+
+
+def _source_name(source: str | Path, manifest: Manifest | None) -> str | Path:
+    if source != RECORDED:
+        return source
+    if manifest is None or manifest.source is None:
+        raise Conv2LinearError(
+            f"{MANIFEST_NAME} records no source on the Hub",
+            hint="name the source: --source FOLDER or --source ORG/NAME",
+        )
+    return f"{manifest.source.repo_id}@{manifest.source.commit_sha}"
+
+
+def _read_record(run: _Run) -> str:
+    if MANIFEST_NAME not in run.repository.files:
+        raise _SkippedError(f"no {MANIFEST_NAME}: made by another tool, or left out")
+    manifest = run.manifest = parse_manifest(read_text(run.repository, MANIFEST_NAME))
+    origin = manifest.source
+    made_from = f"{origin.repo_id} at {origin.commit_sha}" if origin else "a folder"
+    overlay = f", an overlay without {len(manifest.absent)} files" if manifest.partial else ""
+    return f"written by conv2linear {manifest.tool} from {made_from}{overlay}"
+
+
+def _check_files(run: _Run) -> str:
+    overlay = run.manifest is not None and run.manifest.partial
+    run.checkpoint = read_checkpoint(run.repository, is_overlay=overlay)
+    headers = run.checkpoint.headers
+    tensors = sum(len(header.tensors) for header in headers.values())
+    what = "present in this overlay" if overlay else "agree with the index"
+    if len(headers) == 1 and not overlay:
+        what = "whole"
+    return f"{len(headers)} shards with {tensors} tensors, headers sound, {what}"
+
+
+def _check_layout(run: _Run) -> str:
+    checkpoint = run.opened
+    if checkpoint.layout == CONV3D:
+        raise CheckFailedError("the patch embedding is a conv3d kernel, expected a linear weight")
+    shapes = ", ".join(
+        f"{e.name} {e.dtype} {list(e.shape)}" + (" with bias" if e.bias else " without bias")
+        for e in checkpoint.patch_embeddings
+    )
+    note = "; the fused layout is for transformers only" if checkpoint.layout == FUSED else ""
+    return f"{shapes}, as {CONFIG_NAME} says{note}"
+
+
+def _check_config(run: _Run) -> str:
+    if not run.opened.config.fusion_enabled:
+        raise CheckFailedError(
+            f"{CONFIG_NAME}: fusion_config.patch_embeddings is not true, so transformers would "
+            "expect a conv3d kernel"
+        )
+    return "fusion_config.patch_embeddings is on"
+
+
+def _check_quantization(run: _Run) -> str:
+    quantization = read_quantization(run.opened.config)
+    if quantization is None:
+        return "not quantised"
+    method = quantization.method
+    if method in UNAFFECTED_METHODS:
+        return f"{method} does not touch the patch embedding"
+    if method not in SKIP_LIST_FIELDS:
+        raise _SkippedError(f"it is not known how {method} chooses layers")
+    field_name = ".".join(quantization.skip_list_path or ())
+    if not quantization.covers():
+        raise CheckFailedError(
+            f"{CONFIG_NAME}: {field_name} does not cover the patch embedding: {method} would "
+            "quantise it on load"
+        )
+    danger = plan_skip_list(quantization).danger
+    return f"{field_name} covers the patch embedding" + (f"; beware: {danger}" if danger else "")
+
+
+def _check_recorded_tensors(run: _Run) -> str:
+    """Check bytes, shapes and headers of the patch embeddings against the record."""
+    manifest, checkpoint = run.recorded, run.opened
+    shard_of = {n: shard for shard, header in checkpoint.headers.items() for n in header.tensors}
+    names = {record.name for record in manifest.tensors}
+    for embedding in checkpoint.patch_embeddings:
+        if embedding.name not in names:
+            raise CheckFailedError(f"{embedding.name} is not in the record")
+    for record in manifest.tensors:
+        if manifest.partial and record.shard not in checkpoint.headers:
+            continue  # the bias may lie in a shard that the overlay does not have
+        if shard_of.get(record.name) != record.shard:
+            raise CheckFailedError(f"{record.name} is not in {record.shard}")
+        info = checkpoint.headers[record.shard].tensors[record.name]
+        if (info.dtype, info.shape) != (record.dtype, record.shape_after):
+            raise CheckFailedError(
+                f"{record.name} is {info.dtype} {list(info.shape)}, recorded as {record.dtype} "
+                f"{list(record.shape_after)}"
+            )
+        content = checkpoint.read_tensor(record.shard, record.name)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise CheckFailedError(f"the bytes of {record.name} are not those on record")
+    for shard in manifest.shards:
+        header = checkpoint.headers.get(shard.name)
+        if header is None or header.sha256 != shard.header_sha256_after:
+            raise CheckFailedError(f"the header of {shard.name} is not the one on record")
+    return f"{len(manifest.tensors)} tensors and {len(manifest.shards)} headers have their SHA-256"
+
+
+def _check_recorded_files(run: _Run) -> str:
+    found = {n: i.size_bytes for n, i in run.repository.files.items() if n != MANIFEST_NAME}
+    recorded = {record.name: record.size_bytes for record in run.recorded.files}
+    for name in sorted(found.keys() | recorded.keys()):
+        if name not in recorded and name != GIT_ATTRIBUTES:
+            raise CheckFailedError(f"{name} is not on record: it was added afterwards")
+        if name in recorded and name not in found:
+            raise CheckFailedError(f"{name} is on record and missing")
+        if name in recorded and found[name] != recorded[name]:
+            raise CheckFailedError(
+                f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
+            )
+    return f"{len(recorded)} files are there with their sizes"
+
+
+def _check_recorded_edits(run: _Run) -> str:
+    """Make each edit again from the recorded original, and compare with what is there."""
+    manifest, done = run.recorded, []
+    for edit in manifest.edits:
+        expected = _edit_again(edit, manifest)
+        if expected is None:
+            continue
+        if edit.name not in run.repository.files:
+            raise CheckFailedError(f"{edit.name} is missing")
+        if read_text(run.repository, edit.name) != expected:
+            raise CheckFailedError(f"{edit.name} is not what editing the recorded original gives")
+        done.append(edit.name)
+    if not done:
+        raise _SkippedError("no edit that this version can make again")
+    return f"{', '.join(done)} follow from the recorded originals"
+
+
+def _edit_again(edit: EditRecord, manifest: Manifest) -> str | None:
+    """Return the text that an edit gives; None where only the version that made it knows."""
+    if edit.name == CONFIG_NAME and edit.original is not None:
+        config = enable_fusion(parse_config(edit.original))
+        return edit_skip_list(config, plan_skip_list(read_quantization(config))).text
+    if edit.name == MODEL_CARD_NAME:
+        return _model_card(edit.original, manifest)
+    raise CheckFailedError(f"{edit.name} is on record as edited, which conv2linear never does")
+
+
+def _model_card(original: str | None, manifest: Manifest) -> str | None:
+    if manifest.tool != __version__:
+        return None
+    return edit_model_card(
+        original,
+        tool=manifest.tool,
+        origin=manifest.source,
+        tensors=manifest.tensors,
+        checks=manifest.check,
+    )
+
+
+def _check_equivalence(run: _Run, device: str) -> None:
+    """Run the equivalence check on each patch embedding, and report each of its steps."""
+    from conv2linear.equivalence import FINITE, LAYOUT, NUMERICS, resolve_device
+
+    torch_device = resolve_device(device)
+    run.progress.step("equivalence")
+    if run.checkpoint is None or run.checkpoint.layout == CONV3D:
+        reason = "the files are not sound" if run.checkpoint is None else "the layout is conv3d"
+        run.checks += [Check(step, SKIP, reason) for step in ("finite", "equivalence", "numerics")]
+        return
+    for embedding in run.checkpoint.patch_embeddings:
+        kernel, is_own = _source_kernel(run, embedding)
+        run.equivalences.append(_equivalence(run.checkpoint, embedding, kernel, torch_device))
+    against = "its own columns, as no source is given" if is_own else "the source's kernel"
+    steps = {FINITE: "finite", LAYOUT: "equivalence", NUMERICS: "numerics"}
+    for step, name in steps.items():
+        run.checks.append(_step_check(name, step, list(steps), run.equivalences, against))
+
+
+def _step_check(
+    name: str, step: str, steps: list[str], outcomes: list[Equivalence], against: str
+) -> Check:
+    for outcome in outcomes:
+        if outcome.failed_step == step:
+            return Check(name, FAIL, outcome.failure or "")
+        if outcome.failed_step and steps.index(outcome.failed_step) < steps.index(step):
+            return Check(name, SKIP, f"{outcome.failed_step} failed")
+    first = outcomes[0]
+    details = {
+        "finite": "every weight and bias value is finite",
+        "equivalence": f"all {first.basis_patches} one-hot patches and zero give {against}",
+        "numerics": "; ".join(
+            f"{o.sampled_patches} patches in {o.dtype} on {o.environment.device}: largest error "
+            f"{o.linear.max_abs:.3g}, {o.linear.max_over_bound:.0%} of its bound"
+            for o in outcomes
+            if o.linear
+        ),
+    }
+    return Check(name, PASS, details[name])
+
+
+def _source_kernel(run: _Run, embedding: PatchEmbedding) -> tuple[bytes, bool]:
+    """Return the kernel's bytes from the source, or else from the checkpoint itself."""
+    for e in run.source.patch_embeddings if run.source else ():
+        if run.source and e.name == embedding.name and e.dtype == embedding.dtype:
+            return run.source.read_tensor(e.shard, e.name), False
+    return run.opened.read_tensor(embedding.shard, embedding.name), True
+
+
+def _equivalence(
+    checkpoint: Checkpoint, embedding: PatchEmbedding, kernel: bytes, device: object
+) -> Equivalence:
+    from conv2linear.equivalence import check_equivalence, load_tensor
+
+    e, bias = embedding, None
+    if e.bias and e.bias_shard:
+        info = checkpoint.headers[e.bias_shard].tensors[e.bias]
+        content = checkpoint.read_tensor(e.bias_shard, e.bias)
+        bias = load_tensor(content, dtype=info.dtype, shape=info.shape)
+    weight = load_tensor(checkpoint.read_tensor(e.shard, e.name), dtype=e.dtype, shape=e.shape)
+    return check_equivalence(
+        load_tensor(kernel, dtype=e.dtype, shape=e.geometry.kernel_shape),
+        weight,
+        bias=bias,
+        device=device,  # type: ignore[arg-type]  # a torch.device: torch is not imported here
+    )
+
+
+def _check_source(run: _Run) -> str:
+    checkpoint, source = run.opened, run.source
+    if checkpoint.layout == CONV3D or source is None:
+        raise _SkippedError("the layout is conv3d")
+    card = None
+    if run.manifest and any(edit.name == MODEL_CARD_NAME for edit in run.manifest.edits):
+        has_card = MODEL_CARD_NAME in source.files
+        original = read_text(source.repository, MODEL_CARD_NAME) if has_card else None
+        card = _model_card(original, run.manifest)
+    return compare_with_source(
+        checkpoint,
+        source,
+        partial=run.manifest is not None and run.manifest.partial,
+        model_card=card,
+        workers=run.workers,
+        progress=run.progress,
+    )
+
+
+def _check_checksums(run: _Run) -> str:
+    """Hash every file against the record, and fill in what the record lacks."""
+    manifest = run.recorded
+    records = [record for record in manifest.files if record.name in run.repository.files]
+
+    def hash_one(record: FileRecord, on_bytes: Callable[[int], None]) -> str:
+        info = run.repository.files[record.name]
+        found = _hash(info, on_bytes)
+        if record.sha256 not in (None, found):
+            raise CheckFailedError(f"{record.name} has SHA-256 {found}, expected {record.sha256}")
+        return found
+
+    run.progress.step("checksums", sum(record.size_bytes for record in records))
+    found = map_parallel(hash_one, records, workers=run.workers, progress=run.progress)
+    hashes = {record.name: value for record, value in zip(records, found, strict=True)}
+    unknown = sum(record.sha256 is None for record in records)
+    known = f"{len(records) - unknown} files have their SHA-256"
+    if not unknown:
+        return known
+    if any(check.outcome == FAIL for check in run.checks):
+        return f"{known}; {unknown} have none on record, which stays so as other checks failed"
+    if not isinstance(run.repository, Folder):
+        return f"{known}; {unknown} have none on record"
+    _fill_in(run.repository.path / MANIFEST_NAME, manifest, hashes)
+    return f"{known}; {unknown} had none on record and have been filled in"
+
+
+def _hash(info: FileInfo, on_bytes: Callable[[int], None]) -> str:
+    if info.path is not None:
+        return hash_file(info.path, on_bytes=on_bytes)
+    if info.sha256 is None:
+        raise _SkippedError(f"the Hub has no SHA-256 of {info.name}")
+    return info.sha256
+
+
+def _fill_in(path: Path, manifest: Manifest, hashes: Mapping[str, str]) -> None:
+    files = tuple(replace(record, sha256=hashes[record.name]) for record in manifest.files)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(dump_manifest(replace(manifest, files=files)), encoding="utf-8")
+    new.replace(path)
+
+
+def _engine_check(engine: str) -> Callable[[_Run], str]:
+    if engine != TRANSFORMERS:
+        raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"use {TRANSFORMERS}")
+    return _load_in_transformers
+
+
+def _load_in_transformers(run: _Run) -> str:
+    from conv2linear.engines.detection import installed_engines
+
+    if not isinstance(run.repository, Folder):
+        raise _SkippedError("the checkpoint is on the Hub: download it first")
+    if run.manifest is not None and run.manifest.partial:
+        raise _SkippedError("an overlay does not load by itself")
+    status = next(status for status in installed_engines() if status.name == TRANSFORMERS)
+    if not status.loads_linear:
+        raise _SkippedError(f"transformers {status.version or ''}: {status.reason}")
+    loaded = _load_in_fresh_process(run.repository.path)
+    problems = {
+        f"missing {loaded['missing']}": loaded["missing"],
+        f"mismatched {loaded['mismatched']}": loaded["mismatched"],
+        f"linear_proj is {loaded['module']}, expected Linear": not loaded["is_linear"],
+        "its values are not those of the file": loaded.get("values_equal") is False,
+        "its output is not that of the file's weight": loaded.get("outputs_equal") is False,
+    }
+    if found := [problem for problem, is_there in problems.items() if is_there]:
+        raise CheckFailedError("; ".join(found))
+    return (
+        f"transformers {status.version} builds nn.Linear {loaded['dtype']} {loaded['shape']} "
+        "with the file's values and output; any version from 5.6 on is needed"
+    )
+
+
+def _load_in_fresh_process(folder: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "conv2linear.engines.transformers", str(folder.resolve())]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **offline}, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CheckFailedError(f"transformers does not load it: {last}")
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return result
