@@ -46,7 +46,7 @@ def clone_file(source: Path, target: Path, *, on_bytes: Callable[[int], None]) -
         if share_blocks(reader, writer):
             on_bytes(size)
         else:
-            _copy(reader, writer, on_bytes)
+            copy_rest(reader, writer, on_bytes=on_bytes)
         os.fchmod(writer.fileno(), 0o777 & os.fstat(reader.fileno()).st_mode | 0o200)
         os.fsync(writer.fileno())
 
@@ -77,7 +77,8 @@ def share_blocks(reader: FileIO, writer: FileIO) -> bool:
     return True
 
 
-def _copy(reader: FileIO, writer: FileIO, on_bytes: Callable[[int], None]) -> None:
+def copy_rest(reader: FileIO, writer: FileIO, *, on_bytes: Callable[[int], None]) -> None:
+    """Copy all that follows in `reader` to where `writer` stands, in the kernel where it can."""
     copy_range = getattr(os, "copy_file_range", None)  # Linux only
     while copy_range:
         try:

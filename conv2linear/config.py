@@ -8,7 +8,7 @@ from typing import Any
 
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.families import FAMILIES, Family, Geometry
-from conv2linear.json_text import loads_without_duplicates, set_member
+from conv2linear.json_text import loads_without_duplicates, remove_member, set_member
 
 CONFIG_NAME = "config.json"
 
@@ -86,3 +86,15 @@ def enable_fusion(config: ModelConfig) -> ModelConfig:
     else:
         raise BadCheckpointError(f"{CONFIG_NAME}: fusion_config is not an object")
     return parse_config(text)
+
+
+def disable_fusion(config: ModelConfig) -> ModelConfig:
+    """Take `fusion_config.patch_embeddings` out, and `fusion_config` too if nothing else is in it.
+
+    All other text stays as it is.
+    """
+    fusion = config.values.get("fusion_config")
+    if not isinstance(fusion, dict) or "patch_embeddings" not in fusion:
+        return config
+    path = ("fusion_config",) if len(fusion) == 1 else ("fusion_config", "patch_embeddings")
+    return parse_config(remove_member(config.text, path))

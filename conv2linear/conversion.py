@@ -25,7 +25,7 @@ from conv2linear.opening import open_checkpoint
 from conv2linear.parallel import default_workers
 from conv2linear.plan import Action, ConversionPlan, PlannedFile, build_plan, with_model_card
 from conv2linear.progress import Progress, Silence
-from conv2linear.staging import Staging, check_output
+from conv2linear.staging import Staging, check_output, local_path
 from conv2linear.version import __version__
 from conv2linear.writing import write_files
 
@@ -89,7 +89,7 @@ def convert(
     `out` cannot be written, and what `plan_conversion` raises.
     """
     out, progress = Path(out), progress or Silence()
-    check_output(out, force=force, source=_local_path(source))
+    check_output(out, force=force, source=local_path(source))
     progress.step("open")
     plan = plan_conversion(
         source,
@@ -235,10 +235,6 @@ def _prove(plan: ConversionPlan, staging: Staging, hashes: Mapping[str, str]) ->
             embeddings=tuple(e for e in plan.embeddings if e.shard == file.name),
             sha256=hashes,
         )
-
-
-def _local_path(source: str | Path) -> Path | None:
-    return Path(source) if Path(source).exists() else None
 
 
 def _check_record(tensor: str, check: Equivalence) -> CheckRecord:

@@ -17,15 +17,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conv2linear.cloning import open_regular
+from conv2linear.cloning import copy_rest, open_regular
 from conv2linear.errors import BadHeaderError
 from conv2linear.json_text import find, loads_without_duplicates, replace
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # MAX_HEADER_SIZE of the safetensors crate
+_ALIGNMENT = 8  # of the data, as the safetensors library writes it
 _MAX_USIZE = 2**64 - 1
 _MAX_NESTING = 127  # recursion limit of serde_json, which the crate parses with
 
@@ -89,22 +91,29 @@ def read_header(path: Path, *, label: str | None = None) -> Header:
         return parse_header(file.read(length), file_bytes=size, label=label)
 
 
-def overwrite_header(path: Path, header: Header) -> None:
-    """Write a header over the one of the same length in the file at `path`, and sync it.
+def replace_header(path: Path, header: Header) -> None:
+    """Give the file at `path` another header, and sync it.
 
-    Raises `BadHeaderError` where the file has a header of another length or a second name: with
+    One of the same length is written over the old one in place. A longer one makes a new file, in
+    which all that follows is moved. Raises `BadHeaderError` where the file has a second name: with
     a hard link the other file would change too.
     """
     with path.open("r+b", buffering=0) as file:
         status = os.fstat(file.fileno())
         length = header_length(file.read(LENGTH_BYTES), file_bytes=status.st_size, label=path.name)
-        if length != len(header.raw) or status.st_nlink != 1:
-            raise BadHeaderError(
-                f"{path.name}: header of {length} bytes in a file with {status.st_nlink} names, "
-                f"expected {len(header.raw)} bytes and one name"
-            )
-        os.pwrite(file.fileno(), header.raw, LENGTH_BYTES)
-        os.fsync(file.fileno())
+        if status.st_nlink != 1:
+            raise BadHeaderError(f"{path.name} has {status.st_nlink} names, expected one")
+        if length == len(header.raw):
+            os.pwrite(file.fileno(), header.raw, LENGTH_BYTES)
+            os.fsync(file.fileno())
+            return
+        file.seek(LENGTH_BYTES + length)
+        longer = path.with_name(path.name + ".longer")
+        with FileIO(longer, "w") as new:
+            new.write(struct.pack("<Q", len(header.raw)) + header.raw)
+            copy_rest(file, new, on_bytes=lambda count: None)
+            os.fsync(new.fileno())
+    longer.replace(path)
 
 
 def header_length(prefix: bytes, *, file_bytes: int, label: str) -> int:
@@ -161,6 +170,41 @@ def reshape_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Hea
     if padding < 0:
         raise BadHeaderError(f"the new header is {-padding} bytes longer than the old one")
     return Header(text + " " * padding, tensors)
+
+
+def restore_header(header: Header, spelled: Mapping[str, str]) -> Header:
+    """Put shapes back as an older header of the same length spelled them.
+
+    Padding at the end makes room. Raises `BadHeaderError` where there is too little, or where the
+    result is not a valid header.
+    """
+    text = header.text
+    for name, shape in spelled.items():
+        text = spell_shape(text, name, shape)
+    surplus = len(text.encode()) - len(header.raw)
+    if surplus > len(text) - len(text.rstrip(" ")):
+        raise BadHeaderError(f"the old shapes do not fit: {surplus} bytes too long")
+    text = text[: len(text) - surplus] if surplus >= 0 else text + " " * -surplus
+    data_bytes = max((info.data_offsets[1] for info in header.tensors.values()), default=0)
+    return parse_header(
+        text.encode(), file_bytes=header.data_start + data_bytes, label="restored header"
+    )
+
+
+def grow_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
+    """Give tensors another shape of the same size, in a header that may be longer than before.
+
+    A longer one is padded to a multiple of 8 bytes, so that tensors stay aligned.
+    """
+    text, tensors = header.text.rstrip(" "), dict(header.tensors)
+    for name, shape in shapes.items():
+        text = spell_shape(text, name, _spell(shape))
+        tensors[name] = tensors[name]._replace(shape=shape)
+    size = len(text.encode())
+    room = max(len(header.raw), size)
+    if room > len(header.raw):
+        room += -(LENGTH_BYTES + room) % _ALIGNMENT
+    return Header(text + " " * (room - size), tensors)
 
 
 def shape_text(text: str, name: str) -> str:

@@ -94,6 +94,20 @@ def set_member(text: str, path: tuple[str, ...], value: Any) -> str:
     return replace(text, (last.end, last.end), separator + spelled + _dumps(value, indent))
 
 
+def remove_member(text: str, path: tuple[str, ...]) -> str:
+    """Remove the member under `path`, which must exist, and one comma beside it."""
+    parent = find(text, *path[:-1]) if len(path) > 1 else None
+    start = parent.start if parent else 0
+    siblings = list(members(text, start))
+    at = next(i for i, member in enumerate(siblings) if member.key == path[-1])
+    if at > 0:  # from the end of the one before, its comma included
+        return replace(text, (siblings[at - 1].end, siblings[at].end), "")
+    if len(siblings) > 1:
+        return replace(text, (siblings[0].key_start, siblings[1].key_start), "")
+    opening = _skip(text, start)
+    return replace(text, (opening + 1, _skip(text, siblings[0].end)), "")
+
+
 def append_items(text: str, path: tuple[str, ...], items: list[str]) -> str:
     """Append strings to the array under `path`, spelled as its last item is."""
     array = find(text, *path)

@@ -38,6 +38,11 @@ def edit_model_card(
     return f"{body}\n\n{section}"
 
 
+def remove_section(text: str) -> str:
+    """Take the section out again; the front matter stays as it is."""
+    return _SECTION.sub("\n", text)
+
+
 def add_front_matter(text: str, *, base_model: str | None) -> str:
     """Add the tag `conv2linear`, and `base_model` where none is named, to a card's front matter."""
     match = _FRONT_MATTER.match(text)

@@ -48,6 +48,11 @@ def check_output(out: Path, *, force: bool, source: Path | None) -> None:
         )
 
 
+def local_path(source: str | Path) -> Path | None:
+    """Return the path of a source on this machine, None for one on the Hub."""
+    return Path(source) if Path(source).exists() else None
+
+
 def _check_apart(out: Path, source: Path) -> None:
     target = out.resolve()
     if target == source:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from conv2linear.checkpoint import Repository, check_unchanged
 from conv2linear.cloning import can_share_blocks
 from conv2linear.errors import OutputError
-from conv2linear.header import overwrite_header
+from conv2linear.header import replace_header
 from conv2linear.parallel import map_parallel
 from conv2linear.plan import Action, PlannedFile
 from conv2linear.progress import Progress
@@ -50,12 +50,11 @@ def write_files(
         else:
             repository.fetch(file.name, target, on_bytes=on_bytes)
         check_unchanged(file.info)
+        written = target.stat().st_size
+        if written != file.info.size_bytes:
+            raise OutputError(f"{file.name}: wrote {written} of {file.info.size_bytes} bytes")
         if file.header is not None:
-            overwrite_header(target, file.header)
-        if target.stat().st_size != file.info.size_bytes:
-            raise OutputError(
-                f"{file.name}: wrote {target.stat().st_size} bytes, expected {file.info.size_bytes}"
-            )
+            replace_header(target, file.header)
         if file.info.size_bytes >= _WORTH_A_JOURNAL_BYTES and target.stat().st_nlink == 1:
             staging.record(file.name, _key(file))
 

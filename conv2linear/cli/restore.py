@@ -1,0 +1,59 @@
+"""`conv2linear restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
+from conv2linear.cli.output import Output, facts, spell_bytes
+from conv2linear.plan import Action
+from conv2linear.restoration import Restoration, restore
+
+
+def restore_command(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A linear checkpoint that was converted.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    hardlink: Hardlink = False,
+    force: Force = False,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Undo a conversion: with its record, every file comes back byte for byte."""
+    output = Output(json=json, quiet=quiet, debug=debug)
+    with output.running() as progress:
+        restoration = restore(
+            checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
+        )
+    output.result("restore", _values(restoration), facts(*_rows(checkpoint, restoration)))
+
+
+def _values(restoration: Restoration) -> dict[str, Any]:
+    return {
+        "out": restoration.out,
+        "exact": restoration.exact,
+        "partial": restoration.partial,
+        "files": [{"name": f.name, "action": f.action} for f in restoration.files],
+    }
+
+
+def _rows(checkpoint: str, restoration: Restoration) -> list[tuple[str, str]]:
+    files = restoration.files
+    how = {action: [f.name for f in files if f.action is action] for action in Action}
+    exact = "every file as it was, by the record" if restoration.exact else "by config.json alone"
+    rows = [
+        ("restored", f"{checkpoint} to {restoration.out}"),
+        ("kernel", ", ".join(how[Action.RESHAPE])),
+        ("edited", ", ".join(how[Action.EDIT])),
+        ("files", f"{len(files)}, {spell_bytes(sum(f.output_bytes for f in files))}"),
+        ("proof", exact),
+    ]
+    if restoration.partial:
+        rows.append(("overlay", "only the files that the conversion had changed"))
+    return rows
