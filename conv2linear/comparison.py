@@ -58,8 +58,16 @@ def compare_with_source(
     progress.step("compare with the source", sum(sizes[name] for name in shards + files))
     map_parallel(compare_shard, shards, workers=workers, progress=progress)
     map_parallel(compare_file, files, workers=workers, progress=progress)
-    count = sum(len(header.tensors) for header in checkpoint.headers.values())
-    return f"{count} tensors in {len(shards)} shards and {len(files)} other files are the same"
+    tensors = sum(len(header.tensors) for header in checkpoint.headers.values())
+    return (
+        f"{count(tensors, 'tensor')} in {count(len(shards), 'shard')} and "
+        f"{count(len(files), 'other file')}: every byte is the source's"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Spell a number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from conv2linear.checkpoint import (
     CONV3D,
     FUSED,
+    INDEX_FILE,
     MANIFEST_NAME,
     Checkpoint,
     FileInfo,
@@ -24,7 +25,7 @@ from conv2linear.checkpoint import (
     read_checkpoint,
     read_text,
 )
-from conv2linear.comparison import GIT_ATTRIBUTES, compare_with_source
+from conv2linear.comparison import GIT_ATTRIBUTES, compare_with_source, count
 from conv2linear.config import CONFIG_NAME, enable_fusion, parse_config
 from conv2linear.errors import (
     BadCheckpointError,
@@ -200,10 +201,11 @@ def _check_files(run: _Run) -> str:
     run.checkpoint = read_checkpoint(run.repository, is_overlay=overlay)
     headers = run.checkpoint.headers
     tensors = sum(len(header.tensors) for header in headers.values())
-    what = "present in this overlay" if overlay else "agree with the index"
-    if len(headers) == 1 and not overlay:
-        what = "whole"
-    return f"{len(headers)} shards with {tensors} tensors, headers sound, {what}"
+    if overlay:
+        what = "as far as this overlay has them"
+    else:
+        what = "as the index says" if INDEX_FILE in run.repository.files else "in a single file"
+    return f"{count(len(headers), 'shard')} with {count(tensors, 'tensor')}, {what}; headers sound"
 
 
 def _check_layout(run: _Run) -> str:
@@ -272,7 +274,8 @@ def _check_recorded_tensors(run: _Run) -> str:
         header = checkpoint.headers.get(shard.name)
         if header is None or header.sha256 != shard.header_sha256_after:
             raise CheckFailedError(f"the header of {shard.name} is not the one on record")
-    return f"{len(manifest.tensors)} tensors and {len(manifest.shards)} headers have their SHA-256"
+    tensors, headers = count(len(manifest.tensors), "tensor"), count(len(manifest.shards), "header")
+    return f"{tensors} and {headers} have the recorded SHA-256"
 
 
 def _check_recorded_files(run: _Run) -> str:
@@ -287,7 +290,7 @@ def _check_recorded_files(run: _Run) -> str:
             raise CheckFailedError(
                 f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
             )
-    return f"{len(recorded)} files are there with their sizes"
+    return f"{count(len(recorded), 'file')} with the recorded sizes, and no other"
 
 
 def _check_recorded_edits(run: _Run) -> str:
@@ -432,7 +435,7 @@ def _check_checksums(run: _Run) -> str:
     found = map_parallel(hash_one, records, workers=run.workers, progress=run.progress)
     hashes = {record.name: value for record, value in zip(records, found, strict=True)}
     unknown = sum(record.sha256 is None for record in records)
-    known = f"{len(records) - unknown} files have their SHA-256"
+    known = f"{count(len(records) - unknown, 'file')} with the recorded SHA-256"
     if not unknown:
         return known
     if any(check.outcome == FAIL for check in run.checks):
@@ -440,7 +443,7 @@ def _check_checksums(run: _Run) -> str:
     if not isinstance(run.repository, Folder):
         return f"{known}; {unknown} have none on record"
     _fill_in(run.repository.path / MANIFEST_NAME, manifest, hashes)
-    return f"{known}; {unknown} had none on record and have been filled in"
+    return f"{known}; {unknown} had none on record, which is filled in now"
 
 
 def _hash(info: FileInfo, on_bytes: Callable[[int], None]) -> str:

@@ -8,8 +8,10 @@ import typer
 
 from conv2linear.cli.bench import bench_command
 from conv2linear.cli.convert import convert_command
+from conv2linear.cli.engines import engines_command
 from conv2linear.cli.inspect import inspect_command
 from conv2linear.cli.output import print_usage_error
+from conv2linear.cli.push import push_command
 from conv2linear.cli.restore import restore_command
 from conv2linear.cli.verify import verify_command
 from conv2linear.version import __version__
@@ -26,6 +28,8 @@ app.command("inspect")(inspect_command)
 app.command("convert")(convert_command)
 app.command("verify")(verify_command)
 app.command("restore")(restore_command)
+app.command("push")(push_command)
+app.command("engines")(engines_command)
 app.command("bench")(bench_command)
 
 

@@ -18,7 +18,8 @@ from conv2linear.cli.options import (
     Source,
     Workers,
 )
-from conv2linear.cli.output import Output, as_values, facts, spell_bytes
+from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.progress import spell_bytes
 from conv2linear.conversion import Conversion, convert, plan_conversion
 from conv2linear.plan import Action, ConversionPlan
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
-from conv2linear.cli.output import Output, as_values, facts, spell_bytes
+from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.progress import spell_bytes
 from conv2linear.inspection import Inspection, inspect_checkpoint
 
 

@@ -59,7 +59,15 @@ class Output:
             document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
             print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
         else:
+            self._print_result(human)
+
+    def _print_result(self, human: RenderableType) -> None:
+        if self._out.is_terminal:
             self._out.print(human)
+            return
+        with self._out.capture() as capture:
+            self._out.print(human)
+        print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
     def _report(self, error: BaseException) -> int:
         if isinstance(error, Conv2LinearError):
@@ -101,16 +109,6 @@ def facts(*rows: tuple[str, str]) -> Table:
     for name, text in rows:
         table.add_row(name, escape(text))
     return table
-
-
-def spell_bytes(count: int) -> str:
-    """Spell a size as people read it, in powers of 1000."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def as_values(record: Any) -> dict[str, Any]:

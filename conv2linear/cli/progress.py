@@ -18,6 +18,16 @@ from rich.progress import (
 )
 
 
+def spell_bytes(count: int) -> str:
+    """Spell a size as people read it, in powers of 1000."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 class StepDisplay:
     """A `conv2linear.progress.Progress` that draws on a console."""
 
@@ -44,7 +54,8 @@ class StepDisplay:
         if self._quiet:
             return
         if not self._console.is_terminal:
-            self._console.print(name, soft_wrap=True)
+            if total_bytes:  # only what may take long is worth a line in a log
+                self._console.print(f"{name} {spell_bytes(total_bytes)}", soft_wrap=True)
             return
         self._shown = self._bar if total_bytes else self._spinner
         self._shown.start()

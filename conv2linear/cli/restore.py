@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
-from conv2linear.cli.output import Output, facts, spell_bytes
+from conv2linear.cli.output import Output, facts
+from conv2linear.cli.progress import spell_bytes
 from conv2linear.plan import Action
 from conv2linear.restoration import Restoration, restore
 
