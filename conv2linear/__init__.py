@@ -12,18 +12,51 @@ from typing import TYPE_CHECKING, Any
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
-    from conv2linear.conversion import convert, plan_conversion
+    from conv2linear.conversion import Conversion, convert, plan_conversion
+    from conv2linear.engines.detection import installed_engines
     from conv2linear.errors import Conv2LinearError
-    from conv2linear.inspection import inspect_checkpoint
+    from conv2linear.inspection import Inspection, inspect_checkpoint
+    from conv2linear.plan import ConversionPlan
+    from conv2linear.report import render_report, write_report
+    from conv2linear.restoration import Restoration, restore
+    from conv2linear.verification import Check, Verification, verify
 
 _HOMES = {
+    "Check": "verification",
     "Conv2LinearError": "errors",
+    "Conversion": "conversion",
+    "ConversionPlan": "plan",
+    "Inspection": "inspection",
+    "Restoration": "restoration",
+    "Verification": "verification",
     "convert": "conversion",
     "inspect_checkpoint": "inspection",
+    "installed_engines": "engines.detection",
     "plan_conversion": "conversion",
+    "render_report": "report",
+    "restore": "restoration",
+    "verify": "verification",
+    "write_report": "report",
 }
 
-__all__ = ["Conv2LinearError", "__version__", "convert", "inspect_checkpoint", "plan_conversion"]
+__all__ = [
+    "Check",
+    "Conv2LinearError",
+    "Conversion",
+    "ConversionPlan",
+    "Inspection",
+    "Restoration",
+    "Verification",
+    "__version__",
+    "convert",
+    "inspect_checkpoint",
+    "installed_engines",
+    "plan_conversion",
+    "render_report",
+    "restore",
+    "verify",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

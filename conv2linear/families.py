@@ -60,7 +60,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Family:
-    """A model type: where its config keeps the embed dim, and what a missing size defaults to.
+    """A model type: what a size defaults to that its config lacks, and whether there is a bias.
 
     The defaults are those of the type's vision config class in transformers 5.23.
     """
@@ -68,7 +68,6 @@ class Family:
     model_type: str
     embed_dim: int
     patch_size: int = 14
-    embed_dim_key: str = "hidden_size"
     has_bias: bool = True
 
     def geometry(self, vision_config: Mapping[str, Any]) -> Geometry:
@@ -86,7 +85,7 @@ class Family:
             return value
 
         return Geometry(
-            embed_dim=size(self.embed_dim_key, self.embed_dim),
+            embed_dim=size("hidden_size", self.embed_dim),
             in_channels=size("in_channels", 3),
             temporal_patch_size=size("temporal_patch_size", 2),
             patch_size=size("patch_size", self.patch_size),
@@ -101,5 +100,13 @@ FAMILIES = {
         Family("glm46v", embed_dim=1536),
         Family("glm_ocr", embed_dim=1024),
         Family("glm5_next", embed_dim=1024),
+        # No GLM, but the same layer. Not here: qwen2_vl and qwen2_5_vl, whose fused layer transformers
+        # 5.23 leaves with random weights, and minimax_m3_vl, whose layer it does not fuse.
+        Family("qwen3_vl", embed_dim=1152, patch_size=16),
+        Family("qwen3_vl_moe", embed_dim=1152, patch_size=16),
+        Family("qwen3_5", embed_dim=1152, patch_size=16),
+        Family("qwen3_5_moe", embed_dim=1152, patch_size=16),
+        Family("exaone4_5", embed_dim=3584, has_bias=False),
+        Family("cohere_compass", embed_dim=1152, patch_size=16),
     )
 }
