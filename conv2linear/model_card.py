@@ -14,7 +14,7 @@ from conv2linear.manifest import CheckRecord, TensorRecord
 MODEL_CARD_NAME = "README.md"
 _TAG = "conv2linear"
 _FRONT_MATTER = re.compile(
-    r"\A(---[ \t]*(?P<eol>\r\n|\n))(?P<yaml>.*?)(?P<end>^---[ \t]*$)", re.M | re.S
+    r"\A(---[ \t]*(?P<eol>\r\n|\n))(?P<yaml>.*?)(?P<end>^---[ \t]*\r?$)", re.M | re.S
 )
 _SECTION = re.compile(r"\n*<!-- conv2linear -->.*?<!-- /conv2linear -->\n*", re.S)
 

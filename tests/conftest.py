@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +15,22 @@ from typing import Any
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
+
 Snapshot = dict[str, tuple[bytes, int, int]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where torch finds none."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that lets slow tests run."""
+    parser.addoption("--slow", action="store_true", help="run the tests that take long too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is slow unless it is asked for, and what needs a GPU where torch finds none."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes long: run with --slow"))
     needing = [item for item in items if item.get_closest_marker("cuda")]
     if not needing:
         return
@@ -77,7 +89,7 @@ class Finished:
         return json.loads(self.stdout)
 
     def assert_refused(self, *words: str, code: int = 2) -> None:
-        """Check that it ended with `code`, one line of error with these words, and a hint at most."""
+        """Check that it ended with one line of error that has these words, and a hint at most."""
         assert self.code == code, self.stderr
         assert self.stdout == ""
         assert "Traceback" not in self.stderr
@@ -102,25 +114,49 @@ def cli_environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": "/nonexistent",
     }
-    return kept | nowhere | {"NO_COLOR": "1"}
+    return kept | nowhere | {"NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
 def run_cli(cli_environment: dict[str, str]) -> RunCli:
     """Return a function that runs the command line in a process of its own."""
 
-    def run(*arguments: str | Path, env: dict[str, str] | None = None, **options: Any) -> Finished:
+    def run(
+        *arguments: str | Path,
+        env: dict[str, str] | None = None,
+        timeout: float = 120,
+        **options: Any,
+    ) -> Finished:
         command = [sys.executable, "-m", "conv2linear", *map(str, arguments)]
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             env=env or cli_environment,
             check=False,
             **options,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunCli:
+    """Return a function that runs the command line in this process, so that a test can patch it."""
+    from conv2linear.cli.app import run as run_command
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Finished:
+        capsys.readouterr()
+        try:
+            code = run_command([str(argument) for argument in arguments])
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Finished(code, *capsys.readouterr())
 
     return run
 
