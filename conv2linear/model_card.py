@@ -57,7 +57,7 @@ def add_front_matter(text: str, *, base_model: str | None) -> str:
 
 
 def _add_tag(yaml: str, eol: str) -> str:
-    if re.search(rf"""^[ \t]*-[ \t]+["']?{_TAG}["']?[ \t]*$""", yaml, re.M):
+    if re.search(rf"""^[ \t]*-[ \t]+["']?{_TAG}["']?[ \t]*\r?$""", yaml, re.M):
         return yaml
     flow = re.search(r"^tags[ \t]*:[ \t]*\[(?P<items>[^\]]*)(?P<end>\])", yaml, re.M)
     if flow:
