@@ -27,7 +27,7 @@ from conv2linear.plan import Action, ConversionPlan, PlannedFile, build_plan, wi
 from conv2linear.progress import Progress, Silence
 from conv2linear.staging import Staging, check_output, local_path
 from conv2linear.version import __version__
-from conv2linear.writing import write_files
+from conv2linear.writing import prepare_writing, write_files
 
 if TYPE_CHECKING:
     from conv2linear.equivalence import Equivalence
@@ -101,6 +101,7 @@ def convert(
     for warning in plan.warnings:
         progress.warn(warning)
     with Staging(out) as staging:
+        prepare_writing(plan.written, staging, hardlink=hardlink)
         try:
             progress.step("check")
             checks, hashes = _check(plan, device)

@@ -100,8 +100,8 @@ FAMILIES = {
         Family("glm46v", embed_dim=1536),
         Family("glm_ocr", embed_dim=1024),
         Family("glm5_next", embed_dim=1024),
-        # No GLM, but the same layer. Not here: qwen2_vl and qwen2_5_vl, whose fused layer transformers
-        # 5.23 leaves with random weights, and minimax_m3_vl, whose layer it does not fuse.
+        # No GLM, but the same layer. Not here: qwen2_vl and qwen2_5_vl, whose fused layer
+        # transformers 5.23 leaves with random weights, and minimax_m3_vl, which it does not fuse.
         Family("qwen3_vl", embed_dim=1152, patch_size=16),
         Family("qwen3_vl_moe", embed_dim=1152, patch_size=16),
         Family("qwen3_5", embed_dim=1152, patch_size=16),

@@ -30,7 +30,7 @@ from conv2linear.parallel import default_workers
 from conv2linear.plan import Action, PlannedFile
 from conv2linear.progress import Progress, Silence
 from conv2linear.staging import Staging, check_output, local_path
-from conv2linear.writing import write_files
+from conv2linear.writing import prepare_writing, write_files
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def restore(
         )
     files = _plan_with(manifest, opened) if manifest else _plan_without(opened)
     with Staging(out) as staging:
+        prepare_writing(files, staging, hardlink=hardlink)
         try:
             write_files(
                 files,

@@ -29,14 +29,9 @@ def write_files(
 ) -> None:
     """Stage every file: cloned, hard-linked or downloaded, with its new header or text.
 
-    What an earlier run left whole is used again. Raises `OutputError` before the first byte if
-    the disk has too little space, or cannot hard-link.
+    What an earlier run left whole is used again.
     """
-    staging.sweep([file.name for file in files])
-    todo = [file for file in files if not staging.is_whole(file.name, _key(file))]
-    if hardlink:
-        _check_hardlinks(todo, staging)
-    _check_space(todo, staging, hardlink=hardlink)
+    todo = _not_whole(files, staging)
 
     def write(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
         if file.text is not None:
@@ -58,9 +53,26 @@ def write_files(
         if file.info.size_bytes >= _WORTH_A_JOURNAL_BYTES and target.stat().st_nlink == 1:
             staging.record(file.name, _key(file))
 
-    progress.step("write", sum(file.output_bytes for file in todo))
+    is_remote = any(file.text is None and file.info.path is None for file in todo)
+    progress.step("download" if is_remote else "write", sum(file.output_bytes for file in todo))
     largest_first = sorted(todo, key=lambda file: -file.output_bytes)
     map_parallel(write, largest_first, workers=workers, progress=progress)
+
+
+def prepare_writing(files: Sequence[PlannedFile], staging: Staging, *, hardlink: bool) -> None:
+    """Remove what is staged and not wanted, and see whether the rest can be written.
+
+    Raises `OutputError` if the disk has too little space, or cannot hard-link.
+    """
+    staging.sweep([file.name for file in files])
+    todo = _not_whole(files, staging)
+    if hardlink:
+        _check_hardlinks(todo, staging)
+    _check_space(todo, staging, hardlink=hardlink)
+
+
+def _not_whole(files: Sequence[PlannedFile], staging: Staging) -> list[PlannedFile]:
+    return [file for file in files if not staging.is_whole(file.name, _key(file))]
 
 
 def _key(file: PlannedFile) -> str:

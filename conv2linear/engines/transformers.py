@@ -25,9 +25,8 @@ def load_patch_embedding(folder: str) -> dict[str, Any]:
     model, info = AutoModelForImageTextToText.from_pretrained(
         folder, config=config, dtype="auto", output_loading_info=True
     )
-    name, module = next(
-        (name, module) for name, module in model.named_modules() if name.endswith("patch_embed")
-    )
+    modules = model.named_modules()
+    module: Any = next(module for name, module in modules if name.endswith("patch_embed"))
     layer = getattr(module, "linear_proj", None)
     result: dict[str, Any] = {
         "module": type(layer).__name__ if layer is not None else type(module.proj).__name__,
