@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from conv2linear.errors import Conv2LinearError
     from conv2linear.inspection import Inspection, inspect_checkpoint
     from conv2linear.plan import ConversionPlan
+    from conv2linear.publishing import Push, plan_push, push
     from conv2linear.report import render_report, write_report
     from conv2linear.restoration import Restoration, restore
     from conv2linear.verification import Check, Verification, verify
@@ -27,12 +28,15 @@ _HOMES = {
     "Conversion": "conversion",
     "ConversionPlan": "plan",
     "Inspection": "inspection",
+    "Push": "publishing",
     "Restoration": "restoration",
     "Verification": "verification",
     "convert": "conversion",
     "inspect_checkpoint": "inspection",
     "installed_engines": "engines.detection",
     "plan_conversion": "conversion",
+    "plan_push": "publishing",
+    "push": "publishing",
     "render_report": "report",
     "restore": "restoration",
     "verify": "verification",
@@ -45,6 +49,7 @@ __all__ = [
     "Conversion",
     "ConversionPlan",
     "Inspection",
+    "Push",
     "Restoration",
     "Verification",
     "__version__",
@@ -52,6 +57,8 @@ __all__ = [
     "inspect_checkpoint",
     "installed_engines",
     "plan_conversion",
+    "plan_push",
+    "push",
     "render_report",
     "restore",
     "verify",

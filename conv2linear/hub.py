@@ -67,6 +67,8 @@ class HubRepository:
         if sha is None:
             raise HubError(f"{repo_id}: the Hub names no commit for {revision!r}")
         self.label = repo_id
+        # Headers and patch embeddings that were read: a download does not fetch them again.
+        self._held: dict[str, list[tuple[int, bytes]]] = {}
         self.origin: Origin = Origin(repo_id, sha)
         entries = api.list_repo_tree(repo_id, revision=sha, recursive=True)
         self.files: Mapping[str, FileInfo] = {
@@ -85,6 +87,7 @@ class HubRepository:
         content = bytearray()
         with hub_errors(self.label, self.origin.commit_sha):
             self._read_on(name, start, start + length, content.extend)
+        self._held.setdefault(name, []).append((start, bytes(content)))
         return bytes(content)
 
     def fetch(self, name: str, target: Path, *, on_bytes: Callable[[int], None]) -> None:
@@ -119,8 +122,14 @@ class HubRepository:
                 file.write(chunk)
                 on_bytes(len(chunk))
 
-            on_bytes(file.tell())
-            self._read_on(info.name, file.tell(), info.size_bytes, write)
+            at = file.tell()
+            on_bytes(at)
+            for start, content in sorted(self._held.get(info.name, ())):
+                if start >= at:
+                    self._read_on(info.name, at, start, write)
+                    write(content)
+                    at = start + len(content)
+            self._read_on(info.name, at, info.size_bytes, write)
 
     def _read_on(self, name: str, start: int, end: int, write: Callable[[bytes], object]) -> None:
         """Pass all bytes of a file from `start` up to `end` to `write`, whatever drops between."""

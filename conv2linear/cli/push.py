@@ -1,0 +1,116 @@
+"""`conv2linear push`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conv2linear.cli.options import Debug, Json, Quiet
+from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.progress import spell_bytes
+from conv2linear.push_plan import Kind, Operation, PushPlan
+
+if TYPE_CHECKING:
+    from conv2linear.publishing import Push
+
+
+def push_command(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="The folder that `convert` has made.")
+    ],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="org/name on the Hub.")],
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BRANCH", help="Push to this branch; it is made if need be.", show_default=False
+        ),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Propose the commit by a pull request.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen to each file, and stop.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Verify CHECKPOINT and publish it on the Hub; what the source has is copied there."""
+    output = Output(json=json, quiet=quiet, debug=debug)
+    with output.running() as progress:
+        from conv2linear.publishing import plan_push, push  # loads huggingface_hub
+
+        options: dict[str, Any] = {
+            "revision": revision,
+            "create_pr": create_pr,
+            "private": private,
+            "progress": progress,
+        }
+        if dry_run:
+            plan = plan_push(checkpoint, repo_id, **options)
+        else:
+            done = push(checkpoint, repo_id, **options)
+    if dry_run:
+        output.result("push", _plan_values(plan), facts(*_plan_rows(plan)))
+    else:
+        output.result("push", _values(done), facts(*_rows(done)))
+
+
+def _plan_values(plan: PushPlan) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        **as_values(plan),
+        "uploaded_bytes": plan.uploaded_bytes,
+        "downloaded_bytes": plan.downloaded_bytes,
+        "copied_bytes": plan.copied_bytes,
+        "copied_files": plan.copied_files,
+    }
+
+
+def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:
+    rows = [("target", _spell_target(plan))]
+    rows += [(operation.kind.value, _spell_operation(operation)) for operation in plan.operations]
+    rows.append(("upload", f"{spell_bytes(plan.uploaded_bytes)} in all (nothing sent now)"))
+    if plan.downloaded_bytes:
+        rows.append(("download", f"{spell_bytes(plan.downloaded_bytes)} of it from the source"))
+    rows.append(("copy", _spell_copies(plan.copied_files, plan.copied_bytes)))
+    return rows
+
+
+def _spell_target(plan: PushPlan) -> str:
+    target = f"{plan.repo_id}, branch {plan.branch}"
+    if plan.creates_repository:
+        target += ", a new private repository" if plan.private else ", a new repository"
+    elif plan.creates_branch:
+        target += f", made at {plan.parent}"
+    else:
+        target += f" at {plan.parent}"
+    return target + (", by a pull request" if plan.create_pr else "")
+
+
+def _spell_operation(operation: Operation) -> str:
+    spelled = f"{operation.name}  {spell_bytes(operation.size_bytes)}"
+    return spelled + ("  replaces what is there" if operation.replaces else "")
+
+
+def _spell_copies(files: int, size: int) -> str:
+    return f"{files} files, {spell_bytes(size)}, on the server"
+
+
+def _values(done: Push) -> dict[str, Any]:
+    return {"dry_run": False, **as_values(done)}
+
+
+def _rows(done: Push) -> list[tuple[str, str]]:
+    count = {kind: sum(o.kind is kind for o in done.operations) for kind in Kind}
+    return [
+        ("proposed" if done.is_pull_request else "pushed", done.url),
+        ("target", f"{done.repo_id}, branch {done.revision}, commit {done.commit_sha}"),
+        ("uploaded", f"{count[Kind.UPLOAD]} files, {spell_bytes(done.uploaded_bytes)}"),
+        ("copied", _spell_copies(done.copied_files, done.copied_bytes)),
+        ("kept", f"{count[Kind.KEEP]} files that were there already"),
+    ]

@@ -1,0 +1,46 @@
+"""SGLang plugin, entry-point group `sglang.srt.plugins`: linear patch embeddings load."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from conv2linear.engines.linear_weight import accept_linear_weight, patch_constructor
+
+_logger = logging.getLogger(__name__)
+_CONSTRUCTOR = "sglang.srt.layers.conv.Conv3dLayer.__init__"
+
+
+def register() -> None:
+    """Register a hook on SGLang's `Conv3dLayer`; log an error if the layer is not there."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    if _conv3d_layer() is not None:
+        HookRegistry.register(_CONSTRUCTOR, _accept, HookType.AFTER)
+
+
+def patch() -> None:
+    """Change SGLang's `Conv3dLayer` directly, for processes that load no plugins."""
+    conv3d_layer = _conv3d_layer()
+    if conv3d_layer is not None:
+        patch_constructor(conv3d_layer, _logger)
+
+
+def _accept(result: None, layer: Any, *args: Any, **kwargs: Any) -> None:
+    accept_linear_weight(layer, _logger)
+
+
+def _conv3d_layer() -> type | None:
+    try:
+        from sglang.srt.layers.conv import Conv3dLayer
+    except ImportError as error:
+        from sglang import __version__
+
+        _logger.error(
+            "conv2linear: SGLang %s does not have the Conv3dLayer that this plugin hooks (%s); "
+            "a linear checkpoint will not load, an original one will",
+            __version__,
+            error,
+        )
+        return None
+    return Conv3dLayer  # type: ignore[no-any-return]

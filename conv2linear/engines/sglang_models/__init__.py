@@ -1,0 +1,9 @@
+"""For SGLang processes and releases without plugins: hook its `Conv3dLayer` on import.
+
+Set `SGLANG_EXTERNAL_MODEL_PACKAGE=conv2linear.engines.sglang_models`. The package brings no model:
+SGLang imports it before it builds one, in every process that does.
+"""
+
+from conv2linear.engines.sglang import patch
+
+patch()
