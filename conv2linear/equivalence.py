@@ -226,7 +226,8 @@ def _compare_on_basis(layers: Layers, kernel: Tensor) -> tuple[str | None, bool]
     """Put every one-hot patch, and zero, through both layers.
 
     The one-hot patch k = ((c·T + t)·P + i)·P + j must give column `kernel[:, c, t, i, j]`, picked
-    by index. Returns what is wrong with the linear layer, if anything, and whether Conv3d is exact here.
+    by index. Returns what is wrong with the linear layer, if anything, and whether Conv3d is exact
+    here.
     """
     columns = math.prod(kernel.shape[1:])
     conv3d_is_exact = True

@@ -20,11 +20,11 @@ from conv2linear.cli.options import (
 )
 from conv2linear.cli.output import Output, as_values, facts
 from conv2linear.cli.progress import spell_bytes
-from conv2linear.conversion import Conversion, convert, plan_conversion
-from conv2linear.plan import Action, ConversionPlan
 
 if TYPE_CHECKING:
+    from conv2linear.conversion import Conversion
     from conv2linear.equivalence import Equivalence
+    from conv2linear.plan import ConversionPlan
 
 
 def convert_command(
@@ -59,6 +59,8 @@ def convert_command(
     """Write a copy of SOURCE whose patch embedding is linear, once it is proven the same."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
+        from conv2linear.conversion import convert, plan_conversion  # not for --help
+
         if dry_run:
             progress.step("open")
             plan = plan_conversion(
@@ -126,6 +128,8 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
         shapes = f"{list(embedding.shape)} to {list(embedding.geometry.linear_shape)}"
         rows.append(("weight", f"{embedding.name}  {embedding.dtype} {shapes}"))
         rows += _check_rows(check)
+    from conv2linear.plan import Action
+
     unchanged = (
         f"{len(plan.with_action(Action.ABSENT))} unchanged files left with the source"
         if plan.partial

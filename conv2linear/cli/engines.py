@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,8 +10,10 @@ from rich.table import Table
 
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, as_values
-from conv2linear.engines.detection import EngineStatus, installed_engines
 from conv2linear.errors import Conv2LinearError
+
+if TYPE_CHECKING:
+    from conv2linear.engines.detection import EngineStatus
 
 
 def engines_command(
@@ -26,6 +28,8 @@ def engines_command(
     """List the engines of this environment, and whether they load a linear checkpoint."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running():
+        from conv2linear.engines.detection import installed_engines  # not for --help
+
         statuses = [s for s in installed_engines() if engine in (None, s.name)]
         if not statuses:
             known = ", ".join(status.name for status in installed_engines())

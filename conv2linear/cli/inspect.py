@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
 from conv2linear.cli.output import Output, as_values, facts
 from conv2linear.cli.progress import spell_bytes
-from conv2linear.inspection import Inspection, inspect_checkpoint
+
+if TYPE_CHECKING:
+    from conv2linear.inspection import Inspection
 
 
 def inspect_command(
@@ -18,6 +22,8 @@ def inspect_command(
     """Say what a checkpoint is and what converting it would take; only headers are read."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
+        from conv2linear.inspection import inspect_checkpoint  # not for --help
+
         progress.step("read headers")
         inspection = inspect_checkpoint(source, revision=revision)
     output.result("inspect", as_values(inspection), facts(*_rows(inspection)))

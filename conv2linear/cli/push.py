@@ -9,10 +9,10 @@ import typer
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, as_values, facts
 from conv2linear.cli.progress import spell_bytes
-from conv2linear.push_plan import Kind, Operation, PushPlan
 
 if TYPE_CHECKING:
     from conv2linear.publishing import Push
+    from conv2linear.push_plan import Operation, PushPlan
 
 
 def push_command(
@@ -106,6 +106,8 @@ def _values(done: Push) -> dict[str, Any]:
 
 
 def _rows(done: Push) -> list[tuple[str, str]]:
+    from conv2linear.push_plan import Kind
+
     count = {kind: sum(o.kind is kind for o in done.operations) for kind in Kind}
     return [
         ("proposed" if done.is_pull_request else "pushed", done.url),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
 from conv2linear.cli.output import Output, facts
 from conv2linear.cli.progress import spell_bytes
-from conv2linear.plan import Action
-from conv2linear.restoration import Restoration, restore
+
+if TYPE_CHECKING:
+    from conv2linear.restoration import Restoration
 
 
 def restore_command(
@@ -29,6 +30,8 @@ def restore_command(
     """Undo a conversion: with its record, every file comes back byte for byte."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
+        from conv2linear.restoration import restore  # not for --help
+
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
         )
@@ -45,6 +48,8 @@ def _values(restoration: Restoration) -> dict[str, Any]:
 
 
 def _rows(checkpoint: str, restoration: Restoration) -> list[tuple[str, str]]:
+    from conv2linear.plan import Action
+
     files = restoration.files
     how = {action: [f.name for f in files if f.action is action] for action in Action}
     exact = "every file as it was, by the record" if restoration.exact else "by config.json alone"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,10 +11,11 @@ from rich.table import Table
 
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
 from conv2linear.cli.output import Output, as_values
-from conv2linear.report import write_report
-from conv2linear.verification import FAIL, PASS, SKIP, Verification, verify
 
-_STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
+if TYPE_CHECKING:
+    from conv2linear.verification import Verification
+
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
 
 def verify_command(
@@ -49,6 +50,9 @@ def verify_command(
     """Check that a linear checkpoint is sound; exit 0 only if nothing failed."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
+        from conv2linear.report import write_report  # not for --help
+        from conv2linear.verification import verify
+
         verification = verify(
             checkpoint,
             source=source,
@@ -78,6 +82,6 @@ def _table(verification: Verification) -> Table:
         style = _STYLES[check.outcome]
         table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(check.detail))
     verdict = "sound" if verification.passed else "not sound"
-    style = _STYLES[PASS if verification.passed else FAIL]
+    style = _STYLES["pass" if verification.passed else "fail"]
     table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))
     return table

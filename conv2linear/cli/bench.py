@@ -1,0 +1,155 @@
+"""`conv2linear bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.table import Table
+
+from conv2linear.cli.options import Debug, Json, Quiet
+from conv2linear.cli.output import Output, as_values, facts
+
+if TYPE_CHECKING:
+    from conv2linear.bench import Bench, LayerResult, Point
+    from conv2linear.bench_tower import Tower, TowerTiming
+
+
+def bench_command(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="Measure its layer and its vision tower; else a layer of GLM-4.5V's size.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to measure.")
+    ] = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="bf16|fp16|fp32", help="Measure this one only.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png|FILE.svg", help="Draw a chart.", show_default=False),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure Conv3d against the linear layer on the patches of real images, about a minute."""
+    output = Output(json=json, quiet=quiet, debug=debug)
+    with output.running() as progress:
+        from conv2linear.bench import bench  # loads torch
+
+        if plot is not None:
+            from conv2linear.bench_plot import check_plot, plot_bench
+
+            check_plot(plot)
+        result = bench(checkpoint, device=device, dtype=dtype, progress=progress)
+        if plot is not None:
+            plot_bench(result, plot)
+        for warning in result.warnings:
+            progress.warn(warning)
+    output.result("bench", _values(result, plot), _report(result, plot))
+
+
+def _values(bench: Bench, plot: Path | None) -> dict[str, Any]:
+    values = as_values(bench)
+    for point, of_point in zip(bench.points, values["points"], strict=True):
+        of_point["speedup"] = point.speedup
+    return {**values, "plot": plot}
+
+
+def _report(bench: Bench, plot: Path | None) -> Group:
+    rows = [*_environment_rows(bench), *_tower_rows(bench.tower)]
+    if plot is not None:
+        rows.append(("chart", str(plot)))
+    return Group(_table(bench), facts(*rows))
+
+
+def _table(bench: Bench) -> Table:
+    table = Table(
+        title=f"Patch embedding {list(bench.kernel_shape)}: median of one call (quartiles)",
+        title_justify="left",
+    )
+    table.add_column("dtype")
+    table.add_column("input")
+    for name in ("patches", "Conv3d", "linear", "speed-up"):
+        table.add_column(name, justify="right")
+    table.add_column("error / bound", justify="right")
+    for number, point in enumerate(bench.points):
+        is_last = point is bench.points[-1] or bench.points[number + 1].dtype != point.dtype
+        table.add_row(*_cells(point), end_section=is_last)
+    return table
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    return (
+        point.dtype,
+        point.visual.name,
+        f"{point.visual.patches:,}",
+        _spell_layer(point.conv3d),
+        _spell_layer(point.linear),
+        "" if point.speedup is None else f"{point.speedup:.1f}x",
+        f"{_spell_ratio(point.conv3d)}, {_spell_ratio(point.linear)}",
+    )
+
+
+def _spell_layer(result: LayerResult) -> str:
+    timing = result.timing
+    if timing is None:
+        return f"left out: {result.skipped}"
+    if timing.runs == 1:
+        return f"{_spell_s(timing.median_s)} (1 run)"
+    quartiles = f"{_spell_s(timing.lower_quartile_s)} - {_spell_s(timing.upper_quartile_s)}"
+    return f"{_spell_s(timing.median_s)} ({quartiles})"
+
+
+def _spell_ratio(result: LayerResult) -> str:
+    ratio = result.max_over_bound
+    if ratio is None:
+        return "-"
+    return f"{ratio:.1%}" if ratio <= 1 else f"[bold red]{ratio:.3g} x: WRONG[/]"
+
+
+def _spell_s(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _environment_rows(bench: Bench) -> list[tuple[str, str]]:
+    environment = bench.environment
+    threads = f", {bench.threads} threads" if environment.device == "cpu" else ""
+    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
+    return [
+        ("layer", bench.source or "random weights of GLM-4.5V's size"),
+        ("device", f"{environment.device} ({environment.device_name}{threads})"),
+        ("versions", f"torch {environment.torch}{cudnn}"),
+    ]
+
+
+def _tower_rows(tower: Tower | None) -> list[tuple[str, str]]:
+    if tower is None:
+        return [("vision tower", "not measured: give the folder of a checkpoint")]
+    layers = (("Conv3d", tower.conv3d), ("linear", tower.linear))
+    rows = [
+        (f"tower, {name}", f"{tower.patches:,} patches: {_spell_tower(timing)}")
+        for name, timing in layers
+        if timing
+    ]
+    if tower.skipped:
+        rows.append(("vision tower", f"not measured: {tower.skipped}"))
+    return rows
+
+
+def _spell_tower(timing: TowerTiming) -> str:
+    later = timing.later
+    return (
+        f"first embedding {_spell_s(timing.first_s)} (after {_spell_s(timing.load_s)} of loading), "
+        f"later {_spell_s(later.median_s)} "
+        f"({_spell_s(later.lower_quartile_s)} - {_spell_s(later.upper_quartile_s)})"
+    )
