@@ -16,12 +16,12 @@ from conv2linear.checkpoint import Checkpoint
 from conv2linear.equivalence import (
     Environment,
     Layers,
-    _environment,
-    _largest_error,
-    _wait_for,
+    describe_environment,
     full_precision,
+    largest_error,
     load_tensor,
     resolve_device,
+    wait_for,
 )
 from conv2linear.errors import CheckFailedError, Conv2LinearError
 from conv2linear.families import FAMILIES, Geometry
@@ -139,7 +139,7 @@ def bench(
         for name in DTYPES if dtype is None else (dtype,):
             progress.step(f"measure {name}")
             points += _measure(kernel, bias, name, visuals, torch_device)
-    environment = _environment(torch_device)
+    environment = describe_environment(torch_device)
     tower = None
     if checkpoint and Path(str(source)).is_dir():
         progress.step("measure the vision tower")
@@ -246,12 +246,12 @@ def _measure_layer(layer: Callable[[Tensor], Tensor], layers: Layers, count: int
 
     def run() -> Tensor:
         output = layer(patches)
-        _wait_for(device)
+        wait_for(device)
         return output
 
     try:
         patches = distinct.repeat(math.ceil(count / len(distinct)), 1)[:count]
-        _wait_for(device)
+        wait_for(device)
         start = time.perf_counter()
         output = run()
         first_s = time.perf_counter() - start
@@ -276,7 +276,7 @@ def _largest_over_bound(output: Tensor, distinct: Tensor, layers: Layers) -> flo
     kernel, patches = layers.kernel.cpu(), distinct.cpu()
     bias64 = kernel.new_zeros(len(kernel)) if layers.bias is None else layers.bias.cpu()
     return max(
-        _largest_error(extreme.cpu(), patches, kernel, bias64.double())[1]
+        largest_error(extreme.cpu(), patches, kernel, bias64.double())[1]
         for extreme in (highest, lowest)
     )
 

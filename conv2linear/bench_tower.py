@@ -25,7 +25,10 @@ _VISUAL_PREFIX = r"^(model\.)?visual\."
 
 @dataclass(frozen=True)
 class TowerTiming:
-    """Seconds to load the tower, to embed the first image after that, and to embed it again."""
+    """Seconds to load the tower, to embed the first image after that, and to embed it again.
+
+    Loading counts from the import of transformers on.
+    """
 
     load_s: float
     first_s: float

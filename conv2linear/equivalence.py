@@ -7,13 +7,14 @@ arithmetic of this device stays within its a-priori error bound.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -118,7 +119,7 @@ def check_equivalence(
     All three tensors are on the CPU and of one dtype (bfloat16, float16 or float32); `bias` is
     `[O]` and belongs to both layers.
     """
-    environment = _environment(device)
+    environment = describe_environment(device)
     dtype = str(weight.dtype).removeprefix("torch.")
     mismatch = _find_shape_mismatch(kernel, weight)
     early_failure = mismatch or _find_not_finite(weight=weight, bias=bias)
@@ -179,7 +180,7 @@ class Layers:
         return patches.to(self.weight)
 
 
-@contextmanager
+@contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Keep TF32 and reduced-precision sums out of the comparison, and put all back afterwards."""
     matmul = torch.backends.cuda.matmul
@@ -272,8 +273,8 @@ def _sample_patches(kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor
     images = _image_patches(tuple(kernel.shape[1:]), generator)
     extremes = torch.cat([normal[:8].sign(), torch.ones(1, columns), -torch.ones(1, columns)])
     # No partial sum may leave the range of the dtype, nor the result.
-    row_sums = kernel.float().abs().sum(dim=(1, 2, 3, 4))
-    largest_bias = 0.0 if bias is None else float(bias.float().abs().max())
+    row_sums = kernel.flatten(1).abs().sum(dim=1, dtype=torch.float32)
+    largest_bias = 0.0 if bias is None else float(bias.abs().max())
     limits = torch.finfo(kernel.dtype)
     room = max(limits.max / 4 - largest_bias, 1.0)
     large = min(limits.max / 4, room / max(float(row_sums.max()), limits.tiny))
@@ -314,7 +315,7 @@ def _measure_errors(
         count += len(patches)
         on_device = patches.to(layers.weight.device)
         for which, layer in enumerate((layers.linear, layers.conv3d)):
-            error, ratio = _largest_error(layer(on_device).cpu(), patches, kernel, bias64)
+            error, ratio = largest_error(layer(on_device).cpu(), patches, kernel, bias64)
             max_ratio[which] = max(max_ratio[which], ratio)
             if patches is not extreme:
                 max_abs[which] = max(max_abs[which], error)
@@ -322,7 +323,7 @@ def _measure_errors(
     return count, linear, conv3d
 
 
-def _largest_error(
+def largest_error(
     output: Tensor, patches: Tensor, kernel: Tensor, bias64: Tensor
 ) -> tuple[float, float]:
     """Compare an output `[N, O]` with float64; return the largest error, and error over bound.
@@ -357,15 +358,16 @@ def _largest_error(
 def _median_time(layer: Callable[[Tensor], Tensor], patches: Tensor, device: torch.device) -> float:
     times = []
     for _ in range(_SPEED_RUNS + 1):
-        _wait_for(device)
+        wait_for(device)
         start = time.perf_counter()
         layer(patches)
-        _wait_for(device)
+        wait_for(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])  # the first run warms up
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -374,11 +376,21 @@ def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device)
 
 
-def _environment(device: torch.device) -> Environment:
+def describe_environment(device: torch.device) -> Environment:
+    """Name a device and the versions that compute on it."""
     on_cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if on_cuda else platform.machine()
+    name = torch.cuda.get_device_name(device) if on_cuda else _cpu_name()
     version = torch.backends.cudnn.version() if on_cuda else None
     return Environment(str(device), name, torch.__version__, _cudnn_version(version))
+
+
+def _cpu_name() -> str:
+    """Name the CPU's model where the system says it, and its architecture elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _cudnn_version(number: int | None) -> str | None:

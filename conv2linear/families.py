@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from conv2linear.errors import BadCheckpointError
 
-# With or without a prefix: "model.visual." today, "visual." in older exports.
-_CONV3D_WEIGHT = re.compile(r"(?:^|\.)patch_embed\.proj\.weight$")
-_FUSED_WEIGHT = re.compile(r"(?:^|\.)patch_embed\.linear_proj\.weight$")
+_CONV3D_WEIGHT = "patch_embed.proj.weight"
+_FUSED_WEIGHT = "patch_embed.linear_proj.weight"
 
 # The module that transformers builds for a linear patch embedding, in the loaded model.
 LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
@@ -19,12 +17,17 @@ LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
 
 def is_patch_embedding(name: str) -> bool:
     """Tell whether a tensor is the weight of a patch embedding, 5-D or already 2-D."""
-    return _CONV3D_WEIGHT.search(name) is not None
+    return _ends_with(name, _CONV3D_WEIGHT)
 
 
 def is_fused_patch_embedding(name: str) -> bool:
     """Tell whether a tensor is a patch embedding as `save_original_format=False` names it."""
-    return _FUSED_WEIGHT.search(name) is not None
+    return _ends_with(name, _FUSED_WEIGHT)
+
+
+def _ends_with(name: str, suffix: str) -> bool:
+    # With or without a prefix: "model.visual." today, "visual." in older exports.
+    return name.endswith(suffix) and (name == suffix or name.endswith(f".{suffix}"))
 
 
 def bias_name(weight_name: str) -> str:

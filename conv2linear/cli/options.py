@@ -21,7 +21,7 @@ Hardlink = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT if it is a checkpoint.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads that copy, download or hash.", show_default="CPU cores"),
+    typer.Option(min=1, help="Threads that copy, download or hash.", show_default="4 to 8"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the result only.")]
