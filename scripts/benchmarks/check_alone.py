@@ -1,0 +1,16 @@
+"""Run the equivalence check of a patch embedding of GLM-4.5V's size, and print its seconds."""
+
+import time
+
+import torch
+from checkpoints import KERNEL
+
+from conv2linear.equivalence import check_equivalence
+
+kernel = (torch.randn(KERNEL, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16()
+bias = torch.zeros(KERNEL[0], dtype=torch.bfloat16)
+start = time.perf_counter()
+check = check_equivalence(kernel, kernel.flatten(1), bias=bias, device=torch.device("cpu"))
+print(time.perf_counter() - start)
+if check.failure:
+    raise SystemExit(check.failure)

@@ -1,0 +1,19 @@
+"""The requests that every engine answers: one prompt about each of two images."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+PROMPT = "<|user|><|begin_of_image|><|image|><|end_of_image|>What is this?<|assistant|>"
+MAX_TOKENS = 8
+
+
+def images() -> dict[str, Image.Image]:
+    """Make a colour gradient and a checkerboard of 112 x 112 pixels: 16 image tokens each."""
+    gradient = Image.new("RGB", (112, 112))
+    checker = Image.new("RGB", (112, 112))
+    for x in range(112):
+        for y in range(112):
+            gradient.putpixel((x, y), (2 * x, 2 * y, 255 - 2 * x))
+            checker.putpixel((x, y), (255, 255, 255) if (x // 7 + y // 7) % 2 else (0, 0, 0))
+    return {"gradient": gradient, "checker": checker}
