@@ -24,11 +24,18 @@ class InspectedEmbedding:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Bytes that a conversion would download and write."""
+
+    download_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a checkpoint is. `obstacle` says why it cannot be converted, None if it can.
 
-    `download_bytes` and `write_bytes` are what `convert` would move, and `changed_only_bytes` what
-    it would both download and write with `changed_only`; 0 if it cannot.
+    `full` is what `convert` would cost, `changed_only` the same for an overlay; None if it cannot.
     """
 
     source: str
@@ -40,8 +47,8 @@ class Inspection:
     shards: int
     files: int
     total_bytes: int
-    download_bytes: int
-    write_bytes: int
+    full: Cost | None
+    changed_only: Cost | None
     obstacle: str | None
 
 
@@ -52,7 +59,7 @@ def inspect_checkpoint(source: str | Path, *, revision: str | None = None) -> In
     """
     checkpoint = open_checkpoint(source, revision=revision)
     quantization = read_quantization(checkpoint.config)
-    download_bytes, write_bytes, obstacle = _conversion_cost(checkpoint)
+    full, changed_only, obstacle = _conversion_costs(checkpoint)
     return Inspection(
         source=checkpoint.repository.label,
         origin=checkpoint.repository.origin,
@@ -66,17 +73,22 @@ def inspect_checkpoint(source: str | Path, *, revision: str | None = None) -> In
         shards=len(checkpoint.headers),
         files=len(checkpoint.files),
         total_bytes=checkpoint.total_bytes,
-        download_bytes=download_bytes,
-        write_bytes=write_bytes,
+        full=full,
+        changed_only=changed_only,
         obstacle=obstacle,
     )
 
 
-def _conversion_cost(checkpoint: Checkpoint) -> tuple[int, int, str | None]:
+def _conversion_costs(checkpoint: Checkpoint) -> tuple[Cost | None, Cost | None, str | None]:
     if checkpoint.layout != CONV3D:
-        return 0, 0, f"the patch embedding is {checkpoint.layout} already"
-    try:
-        plan = build_plan(checkpoint, model_card=False)  # reading it would be a download
+        return None, None, f"the patch embedding is {checkpoint.layout} already"
+    try:  # without the model card: reading it would be a download
+        full = build_plan(checkpoint, model_card=False)
+        overlay = build_plan(checkpoint, model_card=False, changed_only=True)
     except UnsupportedCheckpointError as error:
-        return 0, 0, str(error)
-    return plan.download_bytes, plan.output_bytes, None
+        return None, None, str(error)
+    return (
+        Cost(full.download_bytes, full.output_bytes),
+        Cost(overlay.download_bytes, overlay.output_bytes),
+        None,
+    )

@@ -9,7 +9,7 @@ from conv2linear.cli.output import Output, as_values, facts
 from conv2linear.cli.progress import spell_bytes
 
 if TYPE_CHECKING:
-    from conv2linear.inspection import Inspection
+    from conv2linear.inspection import Cost, Inspection
 
 
 def inspect_command(
@@ -51,14 +51,13 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
             f"{spell_bytes(inspection.total_bytes)}",
         ),
     ]
-    if inspection.obstacle:
-        rows.append(("convert", f"not possible: {inspection.obstacle}"))
+    if inspection.full and inspection.changed_only:
+        rows.append(("convert", _spell_cost(inspection.full)))
+        rows.append(("  --changed-only", _spell_cost(inspection.changed_only)))
     else:
-        rows.append(
-            (
-                "convert",
-                f"downloads {spell_bytes(inspection.download_bytes)}, "
-                f"writes {spell_bytes(inspection.write_bytes)}",
-            )
-        )
+        rows.append(("convert", f"not possible: {inspection.obstacle}"))
     return rows
+
+
+def _spell_cost(cost: Cost) -> str:
+    return f"downloads {spell_bytes(cost.download_bytes)}, writes {spell_bytes(cost.write_bytes)}"
