@@ -18,7 +18,7 @@ from conv2linear.plan import Action, ConversionPlan, build_plan
 from conv2linear.progress import Progress
 
 GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 def compare_with_source(
