@@ -87,11 +87,14 @@ def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
         with safe_open(shard, framework="pt") as file:
             names = [name for name in file.keys() if "patch_embed.proj." in name]  # noqa: SIM118
             tensors |= {name.rpartition(".")[2]: file.get_tensor(name) for name in names}
-    return all(
-        tensor.dtype == getattr(projection, name).dtype
-        and torch.equal(tensor, getattr(projection, name))
-        for name, tensor in tensors.items()
-    ) and tensors.keys() == dict(projection.named_parameters()).keys()
+    return (
+        all(
+            tensor.dtype == getattr(projection, name).dtype
+            and torch.equal(tensor, getattr(projection, name))
+            for name, tensor in tensors.items()
+        )
+        and tensors.keys() == dict(projection.named_parameters()).keys()
+    )
 
 
 if __name__ == "__main__":

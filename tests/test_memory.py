@@ -1,4 +1,4 @@
-"""Memory stays flat: 64 MB and twice a patch embedding beyond `import torch`, however large a shard."""
+"""Memory stays within 64 MB and two patch embeddings beyond `import torch`, for any shard."""
 
 from __future__ import annotations
 
