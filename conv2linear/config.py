@@ -39,10 +39,11 @@ class ModelConfig:
     @property
     def geometry(self) -> Geometry:
         """Sizes of the patch embedding. Raises `BadCheckpointError` where one is impossible."""
+        family = self.family  # a model type that is not supported need not have a vision_config
         vision_config = self.values.get("vision_config")
         if not isinstance(vision_config, dict):
             raise BadCheckpointError(f"{CONFIG_NAME}: vision_config is missing or not an object")
-        return self.family.geometry(vision_config)
+        return family.geometry(vision_config)
 
     @property
     def fusion_enabled(self) -> bool:

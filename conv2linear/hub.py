@@ -135,16 +135,24 @@ class HubRepository:
         """Pass all bytes of a file from `start` up to `end` to `write`, whatever drops between."""
         failures = 0
         while start < end:
+            error = None
             try:
                 for chunk in self._stream(name, start, end):
                     write(chunk)
                     start += len(chunk)
-                    failures = 0
-            except HTTPError as error:
-                failures += 1
-                if isinstance(error, HfHubHTTPError) or failures > _RETRIES:
-                    raise
-                time.sleep(1)
+                    failures = -1
+            except HfHubHTTPError:
+                raise
+            except HTTPError as dropped:
+                error = dropped
+            failures += 1
+            if failures > _RETRIES:
+                raise error or HubError(
+                    f"{name}: the Hub sends nothing from byte {start} on, expected {end} bytes",
+                    hint="is there something between here and the Hub that answers in its place?",
+                )
+            if start < end:
+                time.sleep(min(failures, 1))
 
     def _stream(self, name: str, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of a file from `start` up to `end` as they arrive, in one request.

@@ -49,8 +49,8 @@ def map_parallel(
     if workers == 1:
         return [function(item, on_bytes) for item in items]
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(function, item, on_bytes) for item in items]
         try:
+            futures = [pool.submit(function, item, on_bytes) for item in items]
             for future in as_completed(futures):
                 future.result()
         except BaseException:

@@ -6,9 +6,10 @@ import ctypes
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from conv2linear.checkpoint import PatchEmbedding
-from conv2linear.errors import CheckFailedError
+from conv2linear.errors import BadHeaderError, CheckFailedError
 from conv2linear.header import Header, read_header, shape_text, spell_shape
 
 
@@ -20,10 +21,22 @@ def prove_reshaped(
     Every other entry of the header is unchanged, and the `safetensors` library itself reads each
     patch embedding as `[O, K]` with the bytes that `sha256` names. Raises `CheckFailedError`.
     """
-    after = read_header(path)
-    _check_header(path.name, before, after, embeddings)
-    from safetensors import safe_open  # loads torch
+    from safetensors import SafetensorError, safe_open  # loads torch
 
+    try:
+        _check_header(path.name, before, read_header(path), embeddings)
+        _check_weights(path, before, embeddings, sha256, safe_open)
+    except (BadHeaderError, SafetensorError) as error:
+        raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
+
+
+def _check_weights(
+    path: Path,
+    before: Header,
+    embeddings: tuple[PatchEmbedding, ...],
+    sha256: Mapping[str, str],
+    safe_open: Any,
+) -> None:
     with safe_open(path, framework="pt") as shard:
         if set(shard.keys()) != set(before.tensors):
             raise CheckFailedError(f"{path.name}: the list of tensors has changed")

@@ -9,6 +9,7 @@ each method reads and how its names match follows transformers 5.23 (`quantizers
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ SKIP_LIST_FIELDS = {
         ("modules_to_not_convert",),
     ),
 }
+# The classes of an nn.Linear, each of which compressed-tensors matches by name.
+_LINEAR_CLASSES = ("Linear", "Module", "object")
+_MAX_REPEATS, _MAX_ALTERNATIVES = 5, 16
 # Not affected by a linear layer more, or not loadable by transformers at all.
 UNAFFECTED_METHODS = frozenset({"gptq", "torchao", "gguf", "mxfp4", "modelopt"})
 
@@ -165,17 +169,31 @@ def _matches_exactly(module: str, entry: str) -> bool:
     """Match as compressed-tensors does: a module name, a class name, or `re:` and a regex."""
     if entry.startswith("re:"):
         return _regex_matches(entry.removeprefix("re:"), module)
-    return entry in (module, "Linear")
+    return entry == module or entry in _LINEAR_CLASSES
 
 
 def _matches_loosely(module: str, entry: str) -> bool:
     """Match as `should_convert_module` does: a prefix or regex up to a dot, or a suffix."""
     boundary = r"(?:(?<=\.)|(?=\.|$))"
-    return _regex_matches(rf"(?:{entry}){boundary}", module) or module.endswith(entry)
+    return _regex_matches(entry, module, end=boundary) or module.endswith(entry)
 
 
-def _regex_matches(pattern: str, module: str) -> bool:
+def _regex_matches(pattern: str, module: str, *, end: str = "") -> bool:
+    if not _is_quick(pattern):
+        return False  # then our own entry is added, which harms nothing
     try:
-        return re.match(pattern, module) is not None
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of odd, but valid patterns
+            return re.match(f"(?:{pattern}){end}", module) is not None
+    except (re.error, OverflowError, RecursionError):
         return False  # the engines stop at such an entry themselves
+
+
+def _is_quick(pattern: str) -> bool:
+    """Tell whether matching surely ends soon: a pattern from outside may backtrack for ever."""
+    repeats = len(re.findall(r"[*+?{]", pattern))
+    return (
+        repeats <= _MAX_REPEATS
+        and pattern.count("|") <= _MAX_ALTERNATIVES
+        and re.search(r"\)[*+{]", pattern[:-1]) is None
+    )

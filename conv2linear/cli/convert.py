@@ -19,7 +19,7 @@ from conv2linear.cli.options import (
     Workers,
 )
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.progress import spell_bytes
+from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
     from conv2linear.conversion import Conversion

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.progress import spell_bytes
+from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
     from conv2linear.inspection import Cost, Inspection

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conv2linear.cli.progress import StepDisplay
+from conv2linear.cli.spelling import spell_text
 from conv2linear.errors import Conv2LinearError
 
 SCHEMA_VERSION = 1
@@ -87,10 +88,9 @@ class Output:
         return 2
 
     def _print_error(self, message: str, hint: str | None) -> None:
-        line = " ".join(message.split())
-        self._err.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+        self._err.print(f"[bold red]error:[/] {escape(spell_text(message))}", soft_wrap=True)
         if hint:
-            self._err.print(f"[dim]hint: {escape(hint)}[/]", soft_wrap=True)
+            self._err.print(f"[dim]hint: {escape(spell_text(hint))}[/]", soft_wrap=True)
 
 
 def print_usage_error(error: Any) -> None:
@@ -107,7 +107,7 @@ def facts(*rows: tuple[str, str]) -> Table:
     table.add_column(style="bold cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(name, escape(text))
+        table.add_row(name, escape(spell_text(text)))
     return table
 
 

@@ -17,15 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-
-def spell_bytes(count: int) -> str:
-    """Spell a size as people read it, in powers of 1000."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+from conv2linear.cli.spelling import spell_bytes, spell_text
 
 
 class StepDisplay:
@@ -68,7 +60,9 @@ class StepDisplay:
 
     def warn(self, message: str) -> None:
         """Print a warning above the bar; --quiet does not silence it."""
-        self._console.print(f"[bold yellow]warning:[/] {escape(message)}", soft_wrap=True)
+        self._console.print(
+            f"[bold yellow]warning:[/] {escape(spell_text(message))}", soft_wrap=True
+        )
 
     def _end_step(self) -> None:
         if self._shown is not None and self._task is not None:

@@ -8,7 +8,7 @@ import typer
 
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.progress import spell_bytes
+from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
     from conv2linear.publishing import Push

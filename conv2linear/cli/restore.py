@@ -9,7 +9,7 @@ import typer
 
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
 from conv2linear.cli.output import Output, facts
-from conv2linear.cli.progress import spell_bytes
+from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
     from conv2linear.restoration import Restoration

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
 from conv2linear.cli.output import Output, as_values
+from conv2linear.cli.spelling import spell_text
 
 if TYPE_CHECKING:
     from conv2linear.verification import Verification
@@ -80,7 +81,7 @@ def _table(verification: Verification) -> Table:
     table.add_column(overflow="fold")
     for check in verification.checks:
         style = _STYLES[check.outcome]
-        table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(check.detail))
+        table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(spell_text(check.detail)))
     verdict = "sound" if verification.passed else "not sound"
     style = _STYLES["pass" if verification.passed else "fail"]
     table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))
