@@ -37,6 +37,7 @@ LEFT_OUT = (".git", ".cache")  # of git and of huggingface_hub: no part of the c
 
 _MAX_TEXT_BYTES = 100_000_000
 _HEADER_READERS = 8
+_MAX_PATCH_EMBEDDINGS = 64
 
 CONV3D, LINEAR, FUSED = "conv3d", "linear", "fused"
 
@@ -82,8 +83,13 @@ class Repository(Protocol):
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
 
-    def fetch(self, name: str, target: Path, *, on_bytes: Callable[[int], None]) -> None:
-        """Write a copy of a file to the new file `target` and see it onto the disk."""
+    def fetch(
+        self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Write a copy of a file to the new file `target` and see it onto the disk.
+
+        `scratch` is a folder on the same file system for what is not whole yet.
+        """
 
 
 class Folder:
@@ -104,7 +110,9 @@ class Folder:
         with open_regular(self.path / name) as file:
             return os.pread(file.fileno(), length, start)
 
-    def fetch(self, name: str, target: Path, *, on_bytes: Callable[[int], None]) -> None:
+    def fetch(
+        self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
+    ) -> None:
         """Write a copy of a file to the new file `target` and see it onto the disk."""
         clone_file(self.path / name, target, on_bytes=on_bytes)
 
@@ -340,6 +348,11 @@ def _find_patch_embeddings(
             "no patch_embed.proj.weight in any shard",
             hint="is this the vision-language model, or only its text part?",
         )
+    if len(names) > _MAX_PATCH_EMBEDDINGS:
+        raise BadCheckpointError(
+            f"{len(names)} patch embeddings, at most {_MAX_PATCH_EMBEDDINGS} are plausible"
+        )
+    members = _members_of_modules(shard_of, names)
     embeddings = []
     for name in names:
         bias = bias_name(name) if bias_name(name) in shard_of else None
@@ -347,7 +360,8 @@ def _find_patch_embeddings(
         embedding = PatchEmbedding(
             name, shard_of[name], info.dtype, info.shape, geometry, bias, shard_of.get(bias or "")
         )
-        _check_patch_embedding(embedding, headers, has_bias=has_bias)
+        _check_patch_embedding(embedding, members[name.removesuffix("weight")])
+        _check_bias(embedding, headers, has_bias=has_bias)
         embeddings.append(embedding)
     layouts = {embedding.layout for embedding in embeddings}
     if len(layouts) > 1:
@@ -357,9 +371,20 @@ def _find_patch_embeddings(
     return tuple(embeddings)
 
 
-def _check_patch_embedding(
-    embedding: PatchEmbedding, headers: Mapping[str, Header], *, has_bias: bool
-) -> None:
+def _members_of_modules(tensors: Iterable[str], weights: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for each patch embedding's module (with a dot behind), all tensors below it."""
+    members: dict[str, list[str]] = {name.removesuffix("weight"): [] for name in weights}
+    for tensor in tensors:
+        end = tensor.find("proj.")
+        while end != -1:
+            end += len("proj.")
+            if tensor[:end] in members:
+                members[tensor[:end]].append(tensor)
+            end = tensor.find("proj.", end)
+    return members
+
+
+def _check_patch_embedding(embedding: PatchEmbedding, members: Iterable[str]) -> None:
     name, shape, geometry = embedding.name, embedding.shape, embedding.geometry
     if len(shape) == 4:
         raise UnsupportedCheckpointError(f"{name} is a Conv2d kernel {list(shape)}, expected 5-D")
@@ -374,13 +399,9 @@ def _check_patch_embedding(
         raise UnsupportedCheckpointError(
             f"{name} has dtype {embedding.dtype}, expected one of {', '.join(FLOAT_DTYPES)}"
         )
-    module = name.removesuffix("weight")
-    known = (name, embedding.bias)
-    for header in headers.values():
-        extra = next((t for t in header.tensors if t.startswith(module) and t not in known), None)
-        if extra:
-            raise UnsupportedCheckpointError(f"the patch embedding is quantised itself: {extra}")
-    _check_bias(embedding, headers, has_bias=has_bias)
+    extra = min((t for t in members if t not in (name, embedding.bias)), default=None)
+    if extra:
+        raise UnsupportedCheckpointError(f"the patch embedding is quantised itself: {extra}")
 
 
 def _check_bias(

@@ -8,7 +8,7 @@ from typing import Any
 
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.families import FAMILIES, Family, Geometry
-from conv2linear.json_text import loads_without_duplicates, remove_member, set_member
+from conv2linear.json_text import loads_document, remove_member, set_member
 
 CONFIG_NAME = "config.json"
 
@@ -59,7 +59,7 @@ def parse_config(text: str) -> ModelConfig:
     Raises `BadCheckpointError` where it is not one JSON object with a model type.
     """
     try:
-        values = loads_without_duplicates(text)
+        values = loads_document(text)
     except ValueError as error:
         raise BadCheckpointError(f"{CONFIG_NAME} is not valid JSON: {error}") from None
     if not isinstance(values, dict):

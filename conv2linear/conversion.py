@@ -123,7 +123,7 @@ def convert(
             staging.discard()
             raise
         staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
-        staging.publish()
+        staging.publish(replace=force)
     return Conversion(out, plan, checks, manifest)
 
 

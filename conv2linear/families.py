@@ -14,6 +14,8 @@ _FUSED_WEIGHT = "patch_embed.linear_proj.weight"
 # The module that transformers builds for a linear patch embedding, in the loaded model.
 LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
 
+_MAX_SIZE = 2**32  # no layer comes near it
+
 
 def is_patch_embedding(name: str) -> bool:
     """Tell whether a tensor is the weight of a patch embedding, 5-D or already 2-D."""
@@ -81,9 +83,10 @@ class Family:
 
         def size(key: str, default: int) -> int:
             value = vision_config.get(key, default)
-            if type(value) is not int or value <= 0:
+            if type(value) is not int or not 0 < value < _MAX_SIZE:
+                found = value if type(value) is not int or value <= 0 else "too large"
                 raise BadCheckpointError(
-                    f"config.json: vision_config.{key} is {value!r}, expected a positive integer"
+                    f"config.json: vision_config.{key} is {found}, expected a positive integer"
                 )
             return value
 

@@ -13,7 +13,9 @@ import hashlib
 import json
 import os
 import re
+import stat
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +26,19 @@ from typing import Any, NamedTuple
 
 from conv2linear.cloning import copy_rest, open_regular
 from conv2linear.errors import BadHeaderError
-from conv2linear.json_text import find, loads_without_duplicates, members, replace
+from conv2linear.json_text import (
+    MAX_NESTING,
+    find,
+    loads_without_duplicates,
+    members,
+    nesting,
+    replace,
+)
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # MAX_HEADER_SIZE of the safetensors crate
 _ALIGNMENT = 8  # of the data, as the safetensors library writes it
 _MAX_USIZE = 2**64 - 1
-_MAX_NESTING = 127  # recursion limit of serde_json, which the crate parses with
 
 DTYPE_BITS = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
@@ -109,12 +117,13 @@ def replace_header(path: Path, header: Header) -> None:
             os.fsync(file.fileno())
             return
         file.seek(LENGTH_BYTES + length)
-        longer = path.with_name(path.name + ".longer")
-        with FileIO(longer, "w") as new:
+        descriptor, longer = tempfile.mkstemp(dir=path.parent)  # a name that no file has
+        with FileIO(descriptor, "w") as new:
             new.write(struct.pack("<Q", len(header.raw)) + header.raw)
             copy_rest(file, new, on_bytes=lambda count: None)
+            os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
             os.fsync(new.fileno())
-    longer.replace(path)
+    Path(longer).replace(path)
 
 
 def header_length(prefix: bytes, *, file_bytes: int, label: str) -> int:
@@ -314,7 +323,7 @@ def _checked_info(entry: Any) -> TensorInfo:
         raise ValueError("has a shape that is not a list of unsigned integers")
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError("has data_offsets that are not two unsigned integers")
-    if len(entry) > 3 and _nesting(entry) > _MAX_NESTING - 1:
+    if len(entry) > 3 and nesting(entry) > MAX_NESTING - 1:
         raise ValueError("is nested too deeply")
     size = 1
     for factor in (*shape, bits):  # in the crate's order: a 0 further on saves no product
@@ -336,21 +345,6 @@ def _are_sizes(value: Any) -> bool:
 def _kind(value: Any) -> str:
     kinds = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return kinds.get(type(value), "a number")
-
-
-def _nesting(value: Any) -> int:
-    """Count the levels of nested containers, without recursion: the input is hostile."""
-    depth, level = 0, [value]
-    while level:
-        level = [child for item in level for child in _children(item)]
-        depth += 1
-    return depth - 1
-
-
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values()) or [None]
-    return value or [None] if isinstance(value, list) else []
 
 
 def _data_offsets(item: tuple[str, TensorInfo]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ checks no hash. All else of the Hub (authentication, redirects, retries, the cac
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -35,7 +36,6 @@ from conv2linear.checkpoint import LEFT_OUT, FileInfo, Folder, Origin, file_fing
 from conv2linear.cloning import clone_file, sync_file
 from conv2linear.errors import BadCheckpointError, Conv2LinearError, HubError, SourceNotFoundError
 from conv2linear.hashing import hash_file, hash_git_blob
-from conv2linear.staging import partial_path
 from conv2linear.version import __version__
 
 _TIMEOUT_S = 10.0  # the client has none of its own for most calls
@@ -90,8 +90,10 @@ class HubRepository:
         self._held.setdefault(name, []).append((start, bytes(content)))
         return bytes(content)
 
-    def fetch(self, name: str, target: Path, *, on_bytes: Callable[[int], None]) -> None:
-        """Write a file to `target`: a clone of the cached one, or downloaded beside it.
+    def fetch(
+        self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Write a file to `target`: a clone of the cached one, or downloaded by way of `scratch`.
 
         A download that was interrupted, in this run or an earlier one, goes on where it ended.
         Raises `HubError` where the content is not what the Hub lists.
@@ -100,7 +102,9 @@ class HubRepository:
         if info.path is not None:
             clone_file(info.path, target, on_bytes=on_bytes)
             return
-        partial = partial_path(target, info.fingerprint)
+        # Named by name and content: neither two files nor two versions of one may share it.
+        identity = f"{name} {info.fingerprint}"
+        partial = scratch / hashlib.sha256(identity.encode()).hexdigest()
         with hub_errors(self.label, self.origin.commit_sha):
             self._download(info, partial, on_bytes)
         found = hash_file(partial) if info.sha256 else "git:" + hash_git_blob(partial)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
+MAX_NESTING = 127  # recursion limit of serde_json, which the safetensors crate parses with
 _DECODER = json.JSONDecoder()
 
 
@@ -29,6 +30,32 @@ def loads_without_duplicates(text: str, **hooks: Any) -> Any:
         return json.loads(text, object_pairs_hook=_unique_pairs, **hooks)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def loads_document(text: str) -> Any:
+    """Parse JSON that may be edited afterwards, where no edit can meet a recursion limit.
+
+    Raises `ValueError` as `loads_without_duplicates` does.
+    """
+    value = loads_without_duplicates(text)
+    if nesting(value) > MAX_NESTING:
+        raise ValueError("nested too deeply")
+    return value
+
+
+def nesting(value: Any) -> int:
+    """Count the levels of nested containers, without recursion: the input is hostile."""
+    depth, level = 0, [value]
+    while level:
+        level = [child for item in level for child in _children(item)]
+        depth += 1
+    return depth - 1
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values()) or [None]
+    return value or [None] if isinstance(value, list) else []
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

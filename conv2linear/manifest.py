@@ -14,9 +14,10 @@ from typing import Any
 
 from conv2linear.checkpoint import MANIFEST_NAME, Origin, is_inside
 from conv2linear.errors import BadCheckpointError
-from conv2linear.json_text import loads_without_duplicates
+from conv2linear.json_text import loads_document, loads_without_duplicates
 
 SCHEMA_VERSION = 1
+_MAX_REASON = 200  # characters: what it quotes may be long
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def dump_manifest(manifest: Manifest) -> str:
 def parse_manifest(text: str) -> Manifest:
     """Read a manifest back. Raises `BadCheckpointError` where a field is missing or wrong."""
     try:
-        values = loads_without_duplicates(text)
+        values = loads_document(text)
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
             raise BadCheckpointError(
@@ -120,8 +122,9 @@ def parse_manifest(text: str) -> Manifest:
                 hint="it was written by another version of conv2linear: use that one",
             )
         return _build_manifest(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCheckpointError(f"{MANIFEST_NAME} is not a valid manifest: {error!r}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = repr(error)[:_MAX_REASON]
+        raise BadCheckpointError(f"{MANIFEST_NAME} is not a valid manifest: {reason}") from None
 
 
 def _build_manifest(values: Mapping[str, Any]) -> Manifest:
@@ -144,6 +147,9 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
     for name in names:
         if not is_inside(name):
             raise ValueError(f"{name!r} is not a file in this folder")
+    for tensor in manifest.tensors:
+        if loads_without_duplicates(tensor.shape_text) != list(tensor.shape_before):
+            raise ValueError(f"shape_text of {tensor.name} is not {list(tensor.shape_before)}")
     return manifest
 
 

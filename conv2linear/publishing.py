@@ -388,7 +388,7 @@ class _Publisher:
         for operation in missing:
             path = self.scratch / operation.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            source.fetch(operation.name, path, on_bytes=self.progress.advance)
+            source.fetch(operation.name, path, scratch=self.scratch, on_bytes=self.progress.advance)
 
     def _commit_operation(self, operation: Operation) -> CommitOperationAdd | CommitOperationCopy:
         name, origin = operation.name, self._origin

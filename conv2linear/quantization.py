@@ -195,5 +195,5 @@ def _is_quick(pattern: str) -> bool:
     return (
         repeats <= _MAX_REPEATS
         and pattern.count("|") <= _MAX_ALTERNATIVES
-        and re.search(r"\)[*+{]", pattern[:-1]) is None
+        and re.search(r"\)[*+{]|\(\?[a-zA-Z]", pattern) is None  # repeated groups, inline flags
     )

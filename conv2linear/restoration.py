@@ -18,6 +18,7 @@ from conv2linear.checkpoint import (
 from conv2linear.config import CONFIG_NAME, disable_fusion
 from conv2linear.errors import (
     BadCheckpointError,
+    BadHeaderError,
     CheckFailedError,
     NothingToConvertError,
 )
@@ -92,7 +93,7 @@ def restore(
         except CheckFailedError:
             staging.discard()
             raise
-        staging.publish()
+        staging.publish(replace=force)
     return Restoration(out, manifest is not None, files, partial)
 
 
@@ -145,6 +146,13 @@ def _plan_file(
     return PlannedFile(info, Action.PASS)
 
 
+def _read_written(path: Path) -> Header:
+    try:
+        return read_header(path)
+    except BadHeaderError as error:
+        raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
+
+
 def _prove(checkpoint: Checkpoint, manifest: Manifest | None, folder: Path) -> None:
     """Hash every reshaped tensor as it was written, against the record or what was read."""
     recorded = {t.name: t.sha256 for t in manifest.tensors} if manifest else {}
@@ -153,7 +161,7 @@ def _prove(checkpoint: Checkpoint, manifest: Manifest | None, folder: Path) -> N
         expected = recorded.get(name)
         if expected is None:
             expected = hashlib.sha256(checkpoint.read_tensor(shard, name)).hexdigest()
-        header = read_header(folder / shard)
+        header = _read_written(folder / shard)
         start, end = header.byte_range(name)
         if header.tensors[name].shape != embedding.geometry.kernel_shape:
             raise CheckFailedError(f"{shard}: {name} is not a conv3d kernel after restoring")

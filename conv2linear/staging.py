@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import sys
@@ -24,9 +23,7 @@ from conv2linear.cloning import remove_tree, sync_file
 from conv2linear.config import CONFIG_NAME
 from conv2linear.errors import OutputError
 
-JOURNAL_NAME = ".conv2linear-journal"
-_PARTIAL_SUFFIX = ".conv2linear-partial"
-_RENAME_EXCHANGE = 2  # linux/fs.h
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
 
 
@@ -66,19 +63,26 @@ def _check_apart(out: Path, source: Path) -> None:
 class Staging:
     """The hidden folder beside OUT that one run at a time may fill.
 
-    Use it as a context manager: leaving it publishes nothing, keeps what is staged for the next
-    run, and turns errors of the disk into `OutputError`.
+    `folder` in it becomes OUT; the journal and downloads that are not whole yet (`scratch`) lie
+    beside that, where no file of a checkpoint can have their names. Use it as a context manager:
+    leaving it publishes nothing, keeps what is staged for the next run, and turns errors of the
+    disk into `OutputError`.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.parent / f".{out.name}.conv2linear"
+        self.root = out.parent / f".{out.name}.conv2linear"
+        self.folder = self.root / "files"
+        self.scratch = self.root / "partial"
+        self._journal_path = self.root / "journal"
         self._lock: int | None = None
         self._journal: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Staging:
         with disk_errors(self.out):
             self._lock = self._acquire()
+            self.folder.mkdir(exist_ok=True)
+            self.scratch.mkdir(exist_ok=True)
             self._journal = self._read_journal()
         return self
 
@@ -89,9 +93,10 @@ class Staging:
         traceback: TracebackType | None,
     ) -> None:
         if self._lock is not None:
-            if _is_same(self._lock, self.folder):
-                with contextlib.suppress(OSError):
-                    self.folder.rmdir()  # only an empty one goes
+            if _is_same(self._lock, self.root):
+                for path in (self.folder, self.scratch, self.root):
+                    with contextlib.suppress(OSError):
+                        path.rmdir()  # only an empty one goes
             os.close(self._lock)
             self._lock = None
         if isinstance(error, OSError):
@@ -129,9 +134,7 @@ class Staging:
         """Note in the journal that a file, already on the disk, is what `fingerprint` asks for."""
         staged = file_fingerprint(self.folder / name)
         line = json.dumps({"name": name, "source": fingerprint, "staged": staged}) + "\n"
-        descriptor = os.open(
-            self.folder / JOURNAL_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
-        )
+        descriptor = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, line.encode())
             os.fsync(descriptor)
@@ -139,16 +142,12 @@ class Staging:
             os.close(descriptor)
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Remove what earlier runs left and this one does not want; `keep` names files.
-
-        Downloads that are not whole yet stay: `publish` removes those that were left over.
-        """
-        wanted = {JOURNAL_NAME, *keep}
+        """Remove staged files of earlier runs that this one does not want; `keep` names files."""
+        wanted = set(keep)
         for folder, _, names in os.walk(self.folder, topdown=False):
             for name in names:
                 path = Path(folder, name)
-                is_wanted = path.relative_to(self.folder).as_posix() in wanted
-                if not is_wanted and path.suffix != _PARTIAL_SUFFIX:
+                if path.relative_to(self.folder).as_posix() not in wanted:
                     path.unlink()
             if folder != str(self.folder):
                 with contextlib.suppress(OSError):
@@ -156,30 +155,33 @@ class Staging:
 
     def discard(self) -> None:
         """Remove everything that is staged."""
-        remove_tree(self.folder)
+        remove_tree(self.root)
 
-    def publish(self) -> None:
-        """Let the folder appear as OUT by one rename; an OUT that exists goes at that moment."""
-        (self.folder / JOURNAL_NAME).unlink(missing_ok=True)
-        for left_over in self.folder.rglob(f"*{_PARTIAL_SUFFIX}"):
-            left_over.unlink()
+    def publish(self, *, replace: bool) -> None:
+        """Let the folder appear as OUT by one rename.
+
+        An OUT that exists goes at that moment with `replace`, and is an `OutputError` without.
+        """
+        check_output(self.out, force=replace, source=None)  # it may have appeared meanwhile
+        remove_tree(self._journal_path)
+        remove_tree(self.scratch)
         for folder, _, _ in os.walk(self.folder):
             sync_file(Path(folder))
-        if os.path.lexists(self.out):
+        if replace and os.path.lexists(self.out):
             _exchange(self.folder, self.out)
         else:
-            self.folder.rename(self.out)
+            _rename_new(self.folder, self.out)
         sync_file(self.out.parent)
-        remove_tree(self.folder)  # the old OUT, if there was one
+        remove_tree(self.root)  # and in it the old OUT, if there was one
 
     def _acquire(self) -> int:
         """Make the folder and lock it; the lock ends with the process, however that ends."""
         while True:
-            self.folder.mkdir(exist_ok=True)
+            self.root.mkdir(exist_ok=True)
             try:
-                descriptor = os.open(self.folder, os.O_RDONLY)
+                descriptor = os.open(self.root, os.O_RDONLY)
             except FileNotFoundError:
-                continue  # another run published it just now
+                continue  # another run was done with it just now
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -187,13 +189,13 @@ class Staging:
                 raise OutputError(
                     f"another run is writing {self.out}", hint="wait for it, or choose another name"
                 ) from None
-            if _is_same(descriptor, self.folder):
+            if _is_same(descriptor, self.root):
                 return descriptor
-            os.close(descriptor)  # locked a folder that another run had already published
+            os.close(descriptor)  # locked a folder that another run had already removed
 
     def _read_journal(self) -> dict[str, dict[str, str]]:
         try:
-            lines = (self.folder / JOURNAL_NAME).read_text().splitlines()
+            lines = self._journal_path.read_text().splitlines()
         except (FileNotFoundError, UnicodeDecodeError):
             return {}
         journal = {}
@@ -202,12 +204,6 @@ class Staging:
                 entry = json.loads(line)
                 journal[entry["name"]] = {"source": entry["source"], "staged": entry["staged"]}
         return journal
-
-
-def partial_path(target: Path, fingerprint: str) -> Path:
-    """Return where a download of this content to `target` is kept until it is whole."""
-    content = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-    return target.with_name(f".{target.name}.{content}{_PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -240,14 +236,23 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
+def _rename_new(new: Path, out: Path) -> None:
+    """Rename a folder to a name that must be free."""
+    try:
+        if _rename_at_once(new, out, _RENAME_NOREPLACE):
+            return
+        if not os.path.lexists(out):
+            new.rename(out)
+            return
+    except FileExistsError:
+        pass
+    raise OutputError(f"{out} exists by now", hint="it appeared while this run was at work")
+
+
 def _exchange(new: Path, old: Path) -> None:
     """Swap two folders, at once where the system can."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        paths = os.fsencode(new), os.fsencode(old)
-        with contextlib.suppress(AttributeError):  # a libc without renameat2
-            if not libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
-                return
+    if _rename_at_once(new, old, _RENAME_EXCHANGE):
+        return
     # Elsewhere there is one moment without OUT; the old one is whole beside it.
     aside = new.with_name(new.name + "-old")
     remove_tree(aside)
@@ -257,4 +262,16 @@ def _exchange(new: Path, old: Path) -> None:
     except OSError:
         aside.rename(old)
         raise
-    aside.rename(new)
+
+
+def _rename_at_once(new: Path, out: Path, flags: int) -> bool:
+    """Call renameat2; False where system or file system do not have it."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if sys.platform != "linux" or rename is None:
+        return False
+    if not rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(out), flags):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), str(out))

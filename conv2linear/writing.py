@@ -43,7 +43,7 @@ def write_files(
             os.link(os.path.realpath(str(file.info.path)), target)
             on_bytes(file.output_bytes)
         else:
-            repository.fetch(file.name, target, on_bytes=on_bytes)
+            repository.fetch(file.name, target, scratch=staging.scratch, on_bytes=on_bytes)
         check_unchanged(file.info)
         written = target.stat().st_size
         if written != file.info.size_bytes:

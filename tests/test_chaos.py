@@ -184,8 +184,15 @@ def write_in_place() -> None:
 
 
 def test_an_output_that_appears_file_by_file_is_found(laboratory: Laboratory) -> None:
-    tally = kill(laboratory, 5, plant="test_chaos:write_in_place")
-    assert any("neither absent nor whole" in violation for violation in tally.violations)
+    job = laboratory.local_jobs[0]
+    with laboratory.place(job) as torn:
+        running = torn.start(plant="test_chaos:write_in_place")
+        while not list(torn.out.glob("*.safetensors")):
+            assert not running.is_over()
+            time.sleep(0.01)
+        running.signal(signal.SIGKILL)
+        torn.judge(running.wait(), codes=(-signal.SIGKILL,))
+        assert any("neither absent nor whole" in violation for violation in torn.violations)
 
 
 @pytest.fixture

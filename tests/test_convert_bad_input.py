@@ -482,7 +482,7 @@ def test_a_linear_weight_that_is_not_the_kernel_fails_the_check(
     load_tensor = equivalence.load_tensor
 
     def load_badly(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-        tensor = load_tensor(content, dtype=dtype, shape=shape)
+        tensor = load_tensor(content, dtype=dtype, shape=shape).clone()
         if len(shape) == 2:
             if fault == "transposed axes":
                 tensor = tensor.view(-1, 3, 2, 14, 14).transpose(1, 2).flatten(1)

@@ -21,7 +21,7 @@ from chaos_runs.checkpoints import save_checkpoint
 
 from conv2linear import convert
 
-JOURNAL, MANIFEST = ".conv2linear-journal", "conv2linear.json"
+MANIFEST = "conv2linear.json"
 WRITES = ("write", "pwrite64", "copy_file_range", "sendfile", "ioctl", "ftruncate")
 NEW_ENTRIES = ("openat", "mkdir", "mkdirat", "link", "linkat")
 GONE_ENTRIES = ("unlink", "unlinkat", "rmdir")
@@ -46,9 +46,12 @@ pytestmark = pytest.mark.skipif(not can_trace(), reason="needs strace, and leave
 
 @dataclass
 class Disk:
-    """What is not on the disk yet below `staging`, and which promises were broken on the way."""
+    """What is not on the disk yet below `root`, and which promises were broken on the way.
 
-    staging: Path
+    `root` is the hidden folder of a run, `files` the one in it that becomes OUT.
+    """
+
+    root: Path
     out: Path
     lost_files: set[Path] = field(default_factory=set)
     lost_folders: set[Path] = field(default_factory=set)
@@ -58,6 +61,14 @@ class Disk:
     is_published: bool = False
     is_seen: bool = False
     broken: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> Path:
+        return self.root / "files"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal"
 
     def follow(self, name: str, arguments: str) -> None:
         """Take in one call that succeeded."""
@@ -85,7 +96,7 @@ class Disk:
             self.lost_folders.discard(named[-1])
 
     def _is_staged(self, path: Path) -> bool:
-        return not self.is_published and path.is_relative_to(self.staging)
+        return not self.is_published and path.is_relative_to(self.root)
 
     def _enter(self, path: Path) -> None:
         if self._is_staged(path.parent):
@@ -96,14 +107,14 @@ class Disk:
             return
         self.lost_files.add(path)
         self.written.add(path)
-        if path.name == JOURNAL:
+        if path == self.journal:
             for match in JOURNALED.finditer(arguments):
                 self.journaled.append(match["name"])
-                if self.staging / match["name"] in self.lost_files:
+                if self.files / match["name"] in self.lost_files:
                     self.broken.append(f"the journal names {match['name']}, which may be lost")
         elif path.name == MANIFEST:
             self.has_manifest = True
-            others = {p for p in self.lost_files if p.name not in (JOURNAL, MANIFEST)}
+            others = {p for p in self.lost_files if p not in (path, self.journal)}
             if others:
                 self.broken.append(f"the manifest is written before {min(others).name} is safe")
         elif self.has_manifest:
@@ -116,9 +127,10 @@ class Disk:
             self.is_seen = True
 
     def _rename(self, old: Path, new: Path) -> None:
-        if old == self.staging and new == self.out:
-            lost = [f"{p.name} may be lost" for p in sorted(self.lost_files | self.lost_folders)]
-            self.broken += [f"at the rename {what}" for what in lost]
+        if (old, new) == (self.files, self.out):
+            lost = sorted(self.lost_files | self.lost_folders)
+            inside = [path.name for path in lost if path.is_relative_to(self.files)]
+            self.broken += [f"at the rename {name} may be lost" for name in inside]
             self.is_published = True
             return
         for path in (old, new):
@@ -178,9 +190,10 @@ def linear(source: Path) -> Path:
 
 def assert_complete(disk: Disk, *, without: tuple[str, ...] = ()) -> None:
     """Check that all that OUT holds was seen being written, so that nothing went unobserved."""
-    seen = {path.relative_to(disk.staging).as_posix() for path in disk.written}
+    own = {p for p in disk.written if p.is_relative_to(disk.files)}
+    seen = {path.relative_to(disk.files).as_posix() for path in own}
     there = {p.relative_to(disk.out).as_posix() for p in disk.out.rglob("*") if p.is_file()}
-    assert seen - {JOURNAL} == there - set(without)
+    assert seen == there - set(without)
 
 
 def shards(folder: Path) -> list[str]:
@@ -248,7 +261,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "shards": (without_sync_of("path.suffix == '.safetensors'"), "the journal names model-"),
     "edited text": (without_sync_of("path.name == 'config.json'"), "config.json may be lost"),
     "copied text": (without_sync_of("path.suffix == '.txt'"), "vocabulary.txt may be lost"),
-    "folder": (without_sync_of("path.name == '.linear.conv2linear'"), "at the rename .linear"),
+    "folder": (without_sync_of("path.name == 'files'"), "at the rename files"),
     "folder below": (without_sync_of("path.name == 'assets'"), "at the rename assets"),
     "folder of OUT": (without_sync_of("path.name == 'outputs'"), "not synced after the rename"),
     "header": (
@@ -300,7 +313,7 @@ def test_what_is_written_piecemeal_and_not_renamed_is_noticed(linear: Path, out:
     plant = (
         "import shutil\n"
         "from conv2linear.staging import Staging\n"
-        "Staging.publish = lambda self: shutil.copytree(self.folder, self.out)\n"
+        "Staging.publish = lambda self, **_: shutil.copytree(self.folder, self.out)\n"
     )
     disk = trace(out, "restore", linear, out, plant=plant)
     assert disk.broken == ["OUT did not appear by a rename"]

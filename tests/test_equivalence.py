@@ -300,7 +300,7 @@ def test_the_error_that_is_reported_is_the_one_that_was_planted(
     def exact(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         output = patches.double() @ weight.double().T
         output = output if bias is None else output + bias.double()
-        if len(patches) > 200 and is_dense(patches).all():
+        if len(patches) > 100 and is_dense(patches).all():
             output[3, 5] += 0.125
         return output.float()
 

@@ -148,7 +148,7 @@ def test_a_weight_that_was_changed_is_not_restored(checkpoint: Path, tmp_path: P
 def test_a_record_that_was_changed_is_not_followed(checkpoint: Path, tmp_path: Path) -> None:
     convert(checkpoint, tmp_path / "linear", device="cpu")
     record = tmp_path / "linear" / "conv2linear.json"
-    record.write_text(record.read_text().replace('"[128,3,2,14,14]"', '"[128,3,2,28,7]"'))
+    record.write_text(record.read_text().replace('"[128,3,2,14,14]"', '"[128, 3,2,14,14]"'))
     with pytest.raises(CheckFailedError, match="header"):
         restore(tmp_path / "linear", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()

@@ -20,7 +20,7 @@ from conftest import RunCli, snapshot
 
 from conv2linear import conversion, convert, staging, writing
 from conv2linear.errors import CheckFailedError, Conv2LinearError, OutputError
-from conv2linear.staging import JOURNAL_NAME, Staging
+from conv2linear.staging import Staging
 
 WEIGHT = "model.visual.patch_embed.proj.weight"
 
@@ -40,7 +40,11 @@ def journaled(folder: Path) -> list[Path]:
 
 
 def staging_folder(out: Path) -> Path:
-    return out.parent / f".{out.name}.conv2linear"
+    return out.parent / f".{out.name}.conv2linear" / "files"
+
+
+def journal_of(folder: Path) -> Path:
+    return folder.parent / "journal"
 
 
 def interrupt(checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
@@ -95,7 +99,7 @@ def test_what_is_staged_without_a_line_in_the_journal_is_written_again(
     for path in journaled(large_checkpoint):
         with (folder / path.name).open("r+b") as file:
             file.truncate(1_000_000)
-    (folder / JOURNAL_NAME).unlink()
+    journal_of(folder).unlink()
     convert(large_checkpoint, out, device="cpu")
     assert_converted(large_checkpoint, out)
 
@@ -146,7 +150,7 @@ def test_a_damaged_journal_is_no_journal(
     large_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch, journal: bytes
 ) -> None:
     folder = interrupt(large_checkpoint, out, monkeypatch)
-    (folder / JOURNAL_NAME).write_bytes(journal)
+    journal_of(folder).write_bytes(journal)
     convert(large_checkpoint, out, device="cpu")
     assert_converted(large_checkpoint, out)
 
@@ -171,7 +175,7 @@ def test_a_shard_that_was_linked_and_is_now_reshaped_leaves_the_source_alone(
     """A staging folder full of hard links to the source, as a run of another version may leave."""
     before = snapshot(large_checkpoint)
     folder = staging_folder(out)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for path in large_checkpoint.iterdir():
         os.link(path, folder / path.name)
     convert(large_checkpoint, out, device="cpu")
@@ -214,22 +218,22 @@ def test_a_failed_check_keeps_nothing(
 def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
     """Return a list that each sync, each line of the journal and each rename is added to."""
     events: list[tuple[str, Path]] = []
-    fsync, rename, record = os.fsync, os.rename, Staging.record
+    fsync, rename, record = os.fsync, staging._rename_at_once, Staging.record
 
     def spy_on_fsync(descriptor: int) -> None:
         fsync(descriptor)
         events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    def spy_on_rename(source: Any, target: Any, **options: Any) -> None:
-        rename(source, target, **options)
-        events.append(("rename", Path(target)))
+    def spy_on_rename(new: Path, target: Path, flags: int) -> bool:
+        events.append(("rename", target))
+        return rename(new, target, flags)
 
     def spy_on_record(self: Staging, name: str, fingerprint: str) -> None:
         events.append(("record", self.folder / name))
         record(self, name, fingerprint)
 
     monkeypatch.setattr(os, "fsync", spy_on_fsync)
-    monkeypatch.setattr(os, "rename", spy_on_rename)
+    monkeypatch.setattr(staging, "_rename_at_once", spy_on_rename)
     monkeypatch.setattr(Staging, "record", spy_on_record)
     return events
 
@@ -289,7 +293,7 @@ def test_a_run_that_is_refused_does_not_disturb_the_one_that_works(out: Path) ->
         working.write_text("a", "text")
         with pytest.raises(OutputError), Staging(out):
             pass
-        working.publish()
+        working.publish(replace=False)
     assert (out / "a").read_text() == "text"
 
 
@@ -328,13 +332,14 @@ def test_an_error_of_another_kind_is_passed_on(out: Path) -> None:
 
 def old_output(out: Path) -> None:
     out.mkdir()
+    (out / "config.json").write_text("{}")
     (out / "old").write_text("old")
 
 
 def publish_new(out: Path) -> None:
     with Staging(out) as new:
         new.write_text("new", "new")
-        new.publish()
+        new.publish(replace=True)
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin", "linux without renameat2"])
@@ -364,7 +369,7 @@ def test_an_old_output_is_there_until_the_new_one_is(
     monkeypatch.setattr(staging, "_exchange", spy)
     old_output(out)
     publish_new(out)
-    assert seen == [["old"], ["new"]]
+    assert seen == [["config.json", "old"], ["new"]]
 
 
 def test_an_old_output_comes_back_if_it_cannot_be_replaced(
@@ -402,10 +407,10 @@ def wait():
     Path(sys.argv.pop()).touch()  # tells that it is here
     time.sleep(600)
 
-def check(*arguments):
+def check(*arguments, **options):
     wait()
 
-def fetch(self, name, target, *, on_bytes):
+def fetch(self, name, target, *, scratch, on_bytes):
     target.write_bytes(b"half of a fi")
     marker = Path(sys.argv[-1])
     while True:  # as a large copy does
@@ -541,7 +546,10 @@ def kill_at_random(checkpoint: Path, out: Path, *, times: int) -> int:
         assert snapshot(checkpoint) == before
         if out.exists():
             assert {n: content for n, (content, _, _) in snapshot(out).items()} == expected
-        assert {path.name for path in out.parent.iterdir()} <= {out.name, staging_folder(out).name}
+        assert {path.name for path in out.parent.iterdir()} <= {
+            out.name,
+            staging_folder(out).parent.name,
+        }
     convert(checkpoint, out, **arguments)
     assert_converted(checkpoint, out)
     return finished
