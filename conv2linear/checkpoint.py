@@ -216,11 +216,13 @@ def read_checkpoint(repository: Repository, *, is_overlay: bool = False) -> Chec
 
 def read_text(repository: Repository, name: str) -> str:
     """Read a small file as UTF-8. Raises `BadCheckpointError` if it is not small or not text."""
-    size = repository.files[name].size_bytes
-    if size > _MAX_TEXT_BYTES:
-        raise BadCheckpointError(f"{name}: {size} bytes is too large for a text file")
+    info = repository.files[name]
+    if info.size_bytes > _MAX_TEXT_BYTES:
+        raise BadCheckpointError(f"{name}: {info.size_bytes} bytes is too large for a text file")
+    content = repository.read(name, 0, info.size_bytes)
+    check_unchanged(info)
     try:
-        return repository.read(name, 0, size).decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise BadCheckpointError(f"{name}: not UTF-8: {error}") from None
 

@@ -179,7 +179,9 @@ class Staging:
         while True:
             self.root.mkdir(exist_ok=True)
             try:
-                descriptor = os.open(self.root, os.O_RDONLY)
+                # A link in its place is not followed: what it leads to is not ours to sweep.
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                descriptor = os.open(self.root, flags)
             except FileNotFoundError:
                 continue  # another run was done with it just now
             try:

@@ -35,6 +35,7 @@ def write_files(
 
     def write(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
         if file.text is not None:
+            check_unchanged(file.info)
             staging.write_text(file.name, file.text)
             on_bytes(file.output_bytes)
             return

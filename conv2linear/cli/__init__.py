@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run `conv2linear` with the arguments of this process and exit with its code."""
-    from conv2linear.cli.app import run
+    try:
+        from conv2linear.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        print("error: interrupted", file=sys.stderr)
+        code = 130
+    # The result is out: a signal now would only tear at the interpreter's own end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)

@@ -53,6 +53,8 @@ class Output:
             if self.debug:
                 traceback.print_exc()
             raise typer.Exit(self._report(error)) from None
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def result(self, command: str, values: dict[str, Any], human: RenderableType) -> None:
         """Print the result of a command: `values` as JSON if that was asked for, else `human`."""

@@ -1,0 +1,1 @@
+"""Feed what reads a checkpoint with what no checkpoint holds."""

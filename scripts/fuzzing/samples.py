@@ -1,0 +1,112 @@
+"""A tiny checkpoint in memory, and inputs near enough to right ones that a fuzzer gets far."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from conv2linear import convert
+from conv2linear.checkpoint import INDEX_FILE, MANIFEST_NAME
+from conv2linear.config import CONFIG_NAME
+
+WEIGHT = "model.visual.patch_embed.proj.weight"
+BIAS = "model.visual.patch_embed.proj.bias"
+_FIRST, _SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+CONFIG: dict[str, Any] = {
+    "model_type": "glm4v",
+    "vision_config": {
+        "hidden_size": 2,
+        "in_channels": 1,
+        "temporal_patch_size": 1,
+        "patch_size": 2,
+    },
+}
+_ENTRIES: dict[str, dict[str, Any]] = {
+    _FIRST: {"lm_head.weight": ("F32", [2], 8), BIAS: ("BF16", [2], 4)},
+    _SECOND: {WEIGHT: ("BF16", [2, 1, 1, 2, 2], 16)},
+}
+
+
+def _shard(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, (dtype, shape, size) in tensors.items():
+        end = position + size
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
+        position = end
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(raw)) + raw + bytes(position)
+
+
+SHARDS: dict[str, bytes] = {
+    **{name: _shard(tensors) for name, tensors in _ENTRIES.items()},
+    CONFIG_NAME: json.dumps(CONFIG, indent=2).encode(),
+    INDEX_FILE: json.dumps(
+        {"weight_map": {t: name for name, tensors in _ENTRIES.items() for t in tensors}}
+    ).encode(),
+}
+
+
+@cache
+def linear_files() -> dict[str, bytes]:
+    """Convert the checkpoint once and return the files that came of it."""
+    with tempfile.TemporaryDirectory() as name:
+        source, out = Path(name, "source"), Path(name, "linear")
+        source.mkdir()
+        for file, content in SHARDS.items():
+            (source / file).write_bytes(content)
+        convert(source, out, device="cpu")
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def linear_checkpoint(folder: Path) -> Path:
+    """Write the converted checkpoint to a new folder."""
+    folder.mkdir()
+    for name, content in linear_files().items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def samples(target: str) -> list[bytes]:
+    """Return what a target is fed with first: right inputs, and known kinds of wrong ones."""
+    return {
+        "header": _headers,
+        "index": lambda: [SHARDS[INDEX_FILE], b'{"weight_map":{"a":"../a"}}', b'{"weight_map":{}}'],
+        "config": _configs,
+        "manifest": lambda: [linear_files()[MANIFEST_NAME]],
+    }[target]()
+
+
+def _headers() -> list[bytes]:
+    files = [content for name, content in SHARDS.items() if name.endswith(".safetensors")]
+    framed = [
+        b"\x04" + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b"\x04" + b'{"\\u0061\\ud83d\\ude42":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b"\x04" + b'{"a":["F32",[1],[0,4]]}',
+        b"\x00" + b'{"a":{"dtype":"F4","shape":[0,9],"data_offsets":[0,0],"x":[[[[1e5]]]]}}',
+        b"\x08"
+        + b'{"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]},'
+        + b'"a":{"dtype":"F4","shape":[2,4],"data_offsets":[0,4]}}  ',
+        b"\x00" + b'{"__metadata__":{"a":"b"}}',
+    ]
+    return files + framed
+
+
+def _configs() -> list[bytes]:
+    quantised: list[dict[str, Any]] = [
+        {"quant_method": "fp8", "modules_to_not_convert": ["lm_head"]},
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}},
+            "ignore": ["lm_head", "re:.*patch_embed.*"],
+        },
+    ]
+    configs = [CONFIG, CONFIG | {"fusion_config": {"x": 1}}]
+    configs += [CONFIG | {"quantization_config": q} for q in quantised]
+    configs += [CONFIG | {"text_config": {"quantization_config": q}} for q in quantised]
+    spelled = [json.dumps(config, indent=indent) for config in configs for indent in (None, 2)]
+    return [text.encode() for text in spelled]
