@@ -21,7 +21,7 @@ def bench_command(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CHECKPOINT]",
+            metavar="CHECKPOINT",
             help="Measure its layer and its vision tower; else a layer of GLM-4.5V's size.",
             show_default=False,
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def engines_command(
     engine: Annotated[
         str | None,
-        typer.Argument(metavar="[ENGINE]", help="Ask about one: exit 2 if it cannot load it."),
+        typer.Argument(metavar="ENGINE", help="Ask about one: exit 2 if it cannot load it."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
