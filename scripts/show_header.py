@@ -1,9 +1,12 @@
 """Print what the headers of a checkpoint say of one tensor, without our own code."""
 
 import sys
+import warnings
 from pathlib import Path
 
 from safetensors import safe_open
+
+warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
 
 folder, name = sys.argv[1:]
 for path in sorted(Path(folder).glob("*.safetensors")):

@@ -136,3 +136,21 @@ def test_the_module_runs_as_a_command(option: str) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert "conv2linear" in done.stdout
+
+
+def test_no_command_needs_numpy(checkpoint: Path, tmp_path: Path) -> None:
+    """It is no dependency, although transformers always brings it."""
+    program = (
+        "import sys; sys.modules['numpy'] = None; sys.argv[0] = 'conv2linear'; "
+        "from conv2linear.cli import main; main()"
+    )
+    linear, restored = tmp_path / "linear", tmp_path / "restored"
+    for arguments in (
+        ("convert", checkpoint, linear),
+        ("verify", linear, "--source", checkpoint, "--checksums"),
+        ("restore", linear, restored),
+    ):
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr

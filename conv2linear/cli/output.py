@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Output:
     def running(self) -> Iterator[StepDisplay]:
         """Show the progress of a command, and turn its errors into one line and an exit code."""
         signal.signal(signal.SIGTERM, _raise_terminated)
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed here
         try:
             with StepDisplay(self._err, quiet=self.quiet or self.is_json) as progress:
                 yield progress
