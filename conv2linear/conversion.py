@@ -101,6 +101,7 @@ def convert(
     for warning in plan.warnings:
         progress.warn(warning)
     with Staging(out) as staging:
+        check_output(out, force=force, source=None)  # another run may have ended just now
         prepare_writing(plan.written, staging, hardlink=hardlink)
         try:
             progress.step("check")

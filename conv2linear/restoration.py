@@ -78,6 +78,7 @@ def restore(
         )
     files = _plan_with(manifest, opened) if manifest else _plan_without(opened)
     with Staging(out) as staging:
+        check_output(out, force=force, source=None)  # another run may have ended just now
         prepare_writing(files, staging, hardlink=hardlink)
         try:
             write_files(
