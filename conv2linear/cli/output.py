@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import enum
 import json
-import os
 import signal
 import sys
 import traceback
@@ -81,9 +80,6 @@ class Output:
         if isinstance(error, KeyboardInterrupt | _TerminatedError):
             self._print_error("interrupted", "run again: what is done so far is used again")
             return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _TERMINATED
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 2
         if isinstance(error, OSError):
             self._print_error(f"{error.filename or 'system'}: {error.strerror or error}", None)
             return 2
