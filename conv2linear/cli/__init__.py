@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 
 def main() -> None:
     """Run `conv2linear` with the arguments of this process and exit with its code."""
-    code = 2
     try:
         from conv2linear.cli.app import run
 
         code = run(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the result has gone: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         print("error: interrupted", file=sys.stderr)
         code = 130

@@ -25,6 +25,7 @@ from conv2linear.errors import Conv2LinearError
 
 SCHEMA_VERSION = 1
 _PIPE_WIDTH = 140  # nobody wraps lines in a log
+_NOT_DONE = 2
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the number of the signal
 
 
@@ -59,11 +60,16 @@ class Output:
 
     def result(self, command: str, values: dict[str, Any], human: RenderableType) -> None:
         """Print the result of a command: `values` as JSON if that was asked for, else `human`."""
-        if self.is_json:
-            document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
-            print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
-        else:
-            self._print_result(human)
+        try:
+            if self.is_json:
+                document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
+                print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
+            else:
+                self._print_result(human)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has gone: nobody is left to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_NOT_DONE) from None
 
     def _print_result(self, human: RenderableType) -> None:
         if self._out.is_terminal:
