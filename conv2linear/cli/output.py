@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import json
+import os
 import signal
 import sys
 import traceback
