@@ -15,7 +15,7 @@ from conv2linear.families import FAMILIES
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [command.name or "" for command in app.registered_commands]
-OF_OTHER_TOOLS = {"--flavor", "--secrets", "--index-url"}
+OF_OTHER_TOOLS = {"--flavor", "--secrets", "--runs", "--seed"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
