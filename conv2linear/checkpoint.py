@@ -190,6 +190,15 @@ class Checkpoint:
             raise SourceChangedError(f"{shard}: cut off inside tensor {name!r}")
         return content
 
+    def read_bias(self, embedding: PatchEmbedding) -> bytes | None:
+        """Read the bytes of a patch embedding's bias, None where it has none.
+
+        It is `[O]`, in the weight's dtype: that was checked when the checkpoint was opened.
+        """
+        if embedding.bias is None or embedding.bias_shard is None:
+            return None
+        return self.read_tensor(embedding.bias_shard, embedding.bias)
+
 
 def read_checkpoint(repository: Repository, *, is_overlay: bool = False) -> Checkpoint:
     """Read and check config, index and every header of a checkpoint.

@@ -197,7 +197,7 @@ def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], 
     Only the bytes of the patch embeddings are read. Returns the outcomes, and the SHA-256 of each
     tensor by name. Raises `CheckFailedError` at the first that is not the same map.
     """
-    from conv2linear.equivalence import check_equivalence, load_tensor, resolve_device
+    from conv2linear.equivalence import check_equivalence, load_bias, load_tensor, resolve_device
 
     torch_device = resolve_device(device)
     headers = {file.name: file.header for file in plan.reshaped if file.header}
@@ -205,17 +205,14 @@ def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], 
     for e in plan.embeddings:
         content = plan.checkpoint.read_tensor(e.shard, e.name)
         hashes[e.name] = hashlib.sha256(content).hexdigest()
-        bias = None
-        if e.bias and e.bias_shard:
-            info = plan.checkpoint.headers[e.bias_shard].tensors[e.bias]
-            bias_content = plan.checkpoint.read_tensor(e.bias_shard, e.bias)
-            hashes[e.bias] = hashlib.sha256(bias_content).hexdigest()
-            bias = load_tensor(bias_content, dtype=info.dtype, shape=info.shape)
+        bias = plan.checkpoint.read_bias(e)
+        if e.bias and bias is not None:
+            hashes[e.bias] = hashlib.sha256(bias).hexdigest()
         planned = headers[e.shard].tensors[e.name]
         check = check_equivalence(
             load_tensor(content, dtype=e.dtype, shape=e.shape),
             load_tensor(content, dtype=planned.dtype, shape=planned.shape),
-            bias=bias,
+            bias=load_bias(bias, dtype=e.dtype),
             device=torch_device,
         )
         if check.failure:

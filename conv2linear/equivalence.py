@@ -117,6 +117,13 @@ def load_tensor(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> Tensor
         return torch.frombuffer(content, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
 
 
+def load_bias(content: bytes | None, *, dtype: str) -> Tensor | None:
+    """Make the bias `[O]` of its bytes, None where there is none."""
+    if content is None:
+        return None
+    return load_tensor(content, dtype=dtype, shape=(-1,))
+
+
 def check_equivalence(
     kernel: Tensor, weight: Tensor, *, bias: Tensor | None, device: torch.device
 ) -> Equivalence:

@@ -384,18 +384,14 @@ def _source_kernel(run: _Run, embedding: PatchEmbedding) -> tuple[bytes, bool]:
 def _equivalence(
     checkpoint: Checkpoint, embedding: PatchEmbedding, kernel: bytes, device: object
 ) -> Equivalence:
-    from conv2linear.equivalence import check_equivalence, load_tensor
+    from conv2linear.equivalence import check_equivalence, load_bias, load_tensor
 
-    e, bias = embedding, None
-    if e.bias and e.bias_shard:
-        info = checkpoint.headers[e.bias_shard].tensors[e.bias]
-        content = checkpoint.read_tensor(e.bias_shard, e.bias)
-        bias = load_tensor(content, dtype=info.dtype, shape=info.shape)
+    e = embedding
     weight = load_tensor(checkpoint.read_tensor(e.shard, e.name), dtype=e.dtype, shape=e.shape)
     return check_equivalence(
         load_tensor(kernel, dtype=e.dtype, shape=e.geometry.kernel_shape),
         weight,
-        bias=bias,
+        bias=load_bias(checkpoint.read_bias(e), dtype=e.dtype),
         device=device,  # type: ignore[arg-type]  # a torch.device: torch is not imported here
     )
 
