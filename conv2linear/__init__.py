@@ -12,35 +12,36 @@ from typing import TYPE_CHECKING, Any
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
-    from conv2linear.conversion import Conversion, convert, plan_conversion
     from conv2linear.engines.detection import installed_engines
     from conv2linear.errors import Conv2LinearError
-    from conv2linear.inspection import Inspection, inspect_checkpoint
-    from conv2linear.plan import ConversionPlan
-    from conv2linear.publishing import Push, plan_push, push
-    from conv2linear.report import render_report, write_report
-    from conv2linear.restoration import Restoration, restore
-    from conv2linear.verification import Check, Verification, verify
+    from conv2linear.operations.convert import Conversion, convert, plan_conversion
+    from conv2linear.operations.inspect import Inspection, inspect_checkpoint
+    from conv2linear.operations.push import Push, plan_push, push
+    from conv2linear.operations.restore import Restoration, restore
+    from conv2linear.operations.verify.report import render_report, write_report
+    from conv2linear.operations.verify.subject import Check, Verification
+    from conv2linear.operations.verify.verify import verify
+    from conv2linear.plan.convert import ConversionPlan
 
 _HOMES = {
-    "Check": "verification",
+    "Check": "operations.verify.subject",
     "Conv2LinearError": "errors",
-    "Conversion": "conversion",
-    "ConversionPlan": "plan",
-    "Inspection": "inspection",
-    "Push": "publishing",
-    "Restoration": "restoration",
-    "Verification": "verification",
-    "convert": "conversion",
-    "inspect_checkpoint": "inspection",
+    "Conversion": "operations.convert",
+    "ConversionPlan": "plan.convert",
+    "Inspection": "operations.inspect",
+    "Push": "operations.push",
+    "Restoration": "operations.restore",
+    "Verification": "operations.verify.subject",
+    "convert": "operations.convert",
+    "inspect_checkpoint": "operations.inspect",
     "installed_engines": "engines.detection",
-    "plan_conversion": "conversion",
-    "plan_push": "publishing",
-    "push": "publishing",
-    "render_report": "report",
-    "restore": "restoration",
-    "verify": "verification",
-    "write_report": "report",
+    "plan_conversion": "operations.convert",
+    "plan_push": "operations.push",
+    "push": "operations.push",
+    "render_report": "operations.verify.report",
+    "restore": "operations.restore",
+    "verify": "operations.verify.verify",
+    "write_report": "operations.verify.report",
 }
 
 __all__ = [

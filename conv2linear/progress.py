@@ -18,7 +18,7 @@ class Progress(Protocol):
         """Say something that the user should know and that stops nothing."""
 
 
-class Silence:
+class NoProgress:
     """A `Progress` for callers that want none."""
 
     def step(self, name: str, total_bytes: int | None = None) -> None:

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that saves a tiny model once and returns its folder, not to be changed."""
-    from tiny_models import save_model, save_quantized_model
+    from tests.support.models import save_model, save_quantized_model
 
     root = tmp_path_factory.mktemp("models")
     saved: dict[str, Path] = {}

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import RunCli
 
 import conv2linear
+from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.cli.app import app
-from conv2linear.families import FAMILIES
+from tests.conftest import RunCli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ def test_every_option_in_the_readme_exists(run_here: RunCli) -> None:
     assert named <= existing | {"--help"}
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_model_type_is_in_the_readme(model_type: str) -> None:
     assert f"`{model_type}`" in README
 

@@ -13,8 +13,8 @@ from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, as_values, facts
 
 if TYPE_CHECKING:
-    from conv2linear.bench import Bench, LayerResult, Point
-    from conv2linear.bench_tower import Tower, TowerTiming
+    from conv2linear.operations.bench.bench import Bench, LayerResult, Measurement
+    from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 
 
 def bench_command(
@@ -44,10 +44,10 @@ def bench_command(
     """Measure Conv3d against the linear layer on the patches of real images, about a minute."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.bench import bench  # loads torch
+        from conv2linear.operations.bench.bench import bench  # loads torch
 
         if plot is not None:
-            from conv2linear.bench_plot import check_plot, plot_bench
+            from conv2linear.operations.bench.plot import check_plot, plot_bench
 
             check_plot(plot)
         result = bench(checkpoint, device=device, dtype=dtype, progress=progress)
@@ -60,8 +60,8 @@ def bench_command(
 
 def _values(bench: Bench, plot: Path | None) -> dict[str, Any]:
     values = as_values(bench)
-    for point, of_point in zip(bench.points, values["points"], strict=True):
-        of_point["speedup"] = point.speedup
+    for measurement, of_measurement in zip(bench.measurements, values["measurements"], strict=True):
+        of_measurement["speedup"] = measurement.speedup
     return {**values, "plot": plot}
 
 
@@ -82,42 +82,47 @@ def _table(bench: Bench) -> Table:
     for name in ("patches", "Conv3d", "linear", "speed-up"):
         table.add_column(name, justify="right")
     table.add_column("error / bound", justify="right")
-    for number, point in enumerate(bench.points):
-        is_last = point is bench.points[-1] or bench.points[number + 1].dtype != point.dtype
-        table.add_row(*_cells(point), end_section=is_last)
+    for number, measurement in enumerate(bench.measurements):
+        is_last = (
+            measurement is bench.measurements[-1]
+            or bench.measurements[number + 1].dtype != measurement.dtype
+        )
+        table.add_row(*_cells(measurement), end_section=is_last)
     return table
 
 
-def _cells(point: Point) -> tuple[str, ...]:
+def _cells(measurement: Measurement) -> tuple[str, ...]:
     return (
-        point.dtype,
-        point.visual.name,
-        f"{point.visual.patches:,}",
-        _spell_layer(point.conv3d),
-        _spell_layer(point.linear),
-        "" if point.speedup is None else f"{point.speedup:.1f}x",
-        f"{_spell_ratio(point.conv3d)}, {_spell_ratio(point.linear)}",
+        measurement.dtype,
+        measurement.input.name,
+        f"{measurement.input.patches:,}",
+        _format_layer(measurement.conv3d),
+        _format_layer(measurement.linear),
+        "" if measurement.speedup is None else f"{measurement.speedup:.1f}x",
+        f"{_format_ratio(measurement.conv3d)}, {_format_ratio(measurement.linear)}",
     )
 
 
-def _spell_layer(result: LayerResult) -> str:
+def _format_layer(result: LayerResult) -> str:
     timing = result.timing
     if timing is None:
         return f"left out: {result.skipped}"
     if timing.runs == 1:
-        return f"{_spell_s(timing.median_s)} (1 run)"
-    quartiles = f"{_spell_s(timing.lower_quartile_s)} - {_spell_s(timing.upper_quartile_s)}"
-    return f"{_spell_s(timing.median_s)} ({quartiles})"
+        return f"{_format_seconds(timing.median_s)} (1 run)"
+    quartiles = (
+        f"{_format_seconds(timing.lower_quartile_s)} - {_format_seconds(timing.upper_quartile_s)}"
+    )
+    return f"{_format_seconds(timing.median_s)} ({quartiles})"
 
 
-def _spell_ratio(result: LayerResult) -> str:
+def _format_ratio(result: LayerResult) -> str:
     ratio = result.max_over_bound
     if ratio is None:
         return "-"
     return f"{ratio:.1%}" if ratio <= 1 else f"[bold red]{ratio:.3g} x: WRONG[/]"
 
 
-def _spell_s(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
@@ -137,7 +142,7 @@ def _tower_rows(tower: Tower | None) -> list[tuple[str, str]]:
         return [("vision tower", "not measured: give the folder of a checkpoint")]
     layers = (("Conv3d", tower.conv3d), ("linear", tower.linear))
     rows = [
-        (f"tower, {name}", f"{tower.patches:,} patches: {_spell_tower(timing)}")
+        (f"tower, {name}", f"{tower.patches:,} patches: {_format_tower(timing)}")
         for name, timing in layers
         if timing
     ]
@@ -146,10 +151,11 @@ def _tower_rows(tower: Tower | None) -> list[tuple[str, str]]:
     return rows
 
 
-def _spell_tower(timing: TowerTiming) -> str:
+def _format_tower(timing: TowerTiming) -> str:
     later = timing.later
     return (
-        f"first embedding {_spell_s(timing.first_s)} (after {_spell_s(timing.load_s)} of loading), "
-        f"later {_spell_s(later.median_s)} "
-        f"({_spell_s(later.lower_quartile_s)} - {_spell_s(later.upper_quartile_s)})"
+        f"first embedding {_format_seconds(timing.first_s)} "
+        f"(after {_format_seconds(timing.load_s)} of loading), "
+        f"later {_format_seconds(later.median_s)} "
+        f"({_format_seconds(later.lower_quartile_s)} - {_format_seconds(later.upper_quartile_s)})"
     )

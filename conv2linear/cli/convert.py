@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import (
     Debug,
     Device,
@@ -19,12 +20,11 @@ from conv2linear.cli.options import (
     Workers,
 )
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
-    from conv2linear.conversion import Conversion
-    from conv2linear.equivalence import Equivalence
-    from conv2linear.plan import ConversionPlan
+    from conv2linear.equivalence.outcome import Equivalence
+    from conv2linear.operations.convert import Conversion
+    from conv2linear.plan.convert import ConversionPlan
 
 
 def convert_command(
@@ -59,7 +59,7 @@ def convert_command(
     """Write a copy of SOURCE whose patch embedding is linear, once it is proven the same."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.conversion import convert, plan_conversion  # not for --help
+        from conv2linear.operations.convert import convert, plan_conversion  # not for --help
 
         if dry_run:
             progress.step("open")
@@ -103,9 +103,9 @@ def _plan_values(plan: ConversionPlan) -> dict[str, Any]:
 
 
 def _plan_rows(plan: ConversionPlan, out: Path) -> list[tuple[str, str]]:
-    rows = [(f.action.value, f"{f.name}  {spell_bytes(f.output_bytes)}") for f in plan.files]
-    rows.append(("download", spell_bytes(plan.download_bytes)))
-    rows.append(("write", f"{spell_bytes(plan.output_bytes)} to {out} (nothing written now)"))
+    rows = [(f.action.value, f"{f.name}  {format_bytes(f.output_bytes)}") for f in plan.files]
+    rows.append(("download", format_bytes(plan.download_bytes)))
+    rows.append(("write", f"{format_bytes(plan.output_bytes)} to {out} (nothing written now)"))
     return rows
 
 
@@ -128,18 +128,18 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
         shapes = f"{list(embedding.shape)} to {list(embedding.geometry.linear_shape)}"
         rows.append(("weight", f"{embedding.name}  {embedding.dtype} {shapes}"))
         rows += _check_rows(check)
-    from conv2linear.plan import Action
+    from conv2linear.plan.actions import Action
 
     unchanged = (
-        f"{len(plan.with_action(Action.ABSENT))} unchanged files left with the source"
+        f"{len(plan.with_action(Action.NOT_WRITTEN))} unchanged files left with the source"
         if plan.partial
-        else f"{len(plan.with_action(Action.PASS))} files unchanged"
+        else f"{len(plan.with_action(Action.COPY))} files unchanged"
     )
     rows += [
         (
             "files",
             f"{len(plan.reshaped)} of {len(plan.checkpoint.headers)} shards reshaped, "
-            f"{unchanged}, {spell_bytes(plan.output_bytes)}",
+            f"{unchanged}, {format_bytes(plan.output_bytes)}",
         ),
         ("edited", ", ".join(file.name for file in plan.with_action(Action.EDIT))),
         (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
-    from conv2linear.inspection import Cost, Inspection
+    from conv2linear.operations.inspect import Cost, Inspection
 
 
 def inspect_command(
@@ -22,7 +22,7 @@ def inspect_command(
     """Say what a checkpoint is and what converting it would take; only headers are read."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.inspection import inspect_checkpoint  # not for --help
+        from conv2linear.operations.inspect import inspect_checkpoint  # not for --help
 
         progress.step("read headers")
         inspection = inspect_checkpoint(source, revision=revision)
@@ -47,17 +47,17 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         ("quantisation", inspection.quantization or "none"),
         (
             "size",
-            f"{inspection.shards} shards, {inspection.files} files, "
-            f"{spell_bytes(inspection.total_bytes)}",
+            f"{inspection.shard_count} shards, {inspection.file_count} files, "
+            f"{format_bytes(inspection.total_bytes)}",
         ),
     ]
     if inspection.full and inspection.changed_only:
-        rows.append(("convert", _spell_cost(inspection.full)))
-        rows.append(("  --changed-only", _spell_cost(inspection.changed_only)))
+        rows.append(("convert", _format_cost(inspection.full)))
+        rows.append(("  --changed-only", _format_cost(inspection.changed_only)))
     else:
-        rows.append(("convert", f"not possible: {inspection.obstacle}"))
+        rows.append(("convert", f"not possible: {inspection.refusal_reason}"))
     return rows
 
 
-def _spell_cost(cost: Cost) -> str:
-    return f"downloads {spell_bytes(cost.download_bytes)}, writes {spell_bytes(cost.write_bytes)}"
+def _format_cost(cost: Cost) -> str:
+    return f"downloads {format_bytes(cost.download_bytes)}, writes {format_bytes(cost.write_bytes)}"

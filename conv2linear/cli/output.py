@@ -20,8 +20,8 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from conv2linear.cli.format import format_text
 from conv2linear.cli.progress import StepDisplay
-from conv2linear.cli.spelling import spell_text
 from conv2linear.errors import Conv2LinearError
 
 SCHEMA_VERSION = 1
@@ -95,9 +95,9 @@ class Output:
         return 2
 
     def _print_error(self, message: str, hint: str | None) -> None:
-        self._err.print(f"[bold red]error:[/] {escape(spell_text(message))}", soft_wrap=True)
+        self._err.print(f"[bold red]error:[/] {escape(format_text(message))}", soft_wrap=True)
         if hint:
-            self._err.print(f"[dim]hint: {escape(spell_text(hint))}[/]", soft_wrap=True)
+            self._err.print(f"[dim]hint: {escape(format_text(hint))}[/]", soft_wrap=True)
 
 
 def print_usage_error(error: Any) -> None:
@@ -114,7 +114,7 @@ def facts(*rows: tuple[str, str]) -> Table:
     table.add_column(style="bold cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(name, escape(spell_text(text)))
+        table.add_row(name, escape(format_text(text)))
     return table
 
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from conv2linear.cli.spelling import spell_bytes, spell_text
+from conv2linear.cli.format import format_bytes, format_text
 
 
 class StepDisplay:
@@ -47,7 +47,7 @@ class StepDisplay:
             return
         if not self._console.is_terminal:
             if total_bytes:  # only what may take long is worth a line in a log
-                self._console.print(f"{name} {spell_bytes(total_bytes)}", soft_wrap=True)
+                self._console.print(f"{name} {format_bytes(total_bytes)}", soft_wrap=True)
             return
         self._shown = self._bar if total_bytes else self._spinner
         self._shown.start()
@@ -61,7 +61,7 @@ class StepDisplay:
     def warn(self, message: str) -> None:
         """Print a warning above the bar; --quiet does not silence it."""
         self._console.print(
-            f"[bold yellow]warning:[/] {escape(spell_text(message))}", soft_wrap=True
+            f"[bold yellow]warning:[/] {escape(format_text(message))}", soft_wrap=True
         )
 
     def _end_step(self) -> None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, as_values, facts
-from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
-    from conv2linear.publishing import Push
-    from conv2linear.push_plan import Operation, PushPlan
+    from conv2linear.operations.push import Push
+    from conv2linear.plan.push import Operation, PushPlan
 
 
 def push_command(
@@ -42,7 +42,7 @@ def push_command(
     """Verify CHECKPOINT and publish it on the Hub; what the source has is copied there."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.publishing import plan_push, push  # loads huggingface_hub
+        from conv2linear.operations.push import plan_push, push  # loads huggingface_hub
 
         options: dict[str, Any] = {
             "revision": revision,
@@ -67,21 +67,21 @@ def _plan_values(plan: PushPlan) -> dict[str, Any]:
         "uploaded_bytes": plan.uploaded_bytes,
         "downloaded_bytes": plan.downloaded_bytes,
         "copied_bytes": plan.copied_bytes,
-        "copied_files": plan.copied_files,
+        "copied_file_count": plan.copied_file_count,
     }
 
 
 def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:
-    rows = [("target", _spell_target(plan))]
-    rows += [(operation.kind.value, _spell_operation(operation)) for operation in plan.operations]
-    rows.append(("upload", f"{spell_bytes(plan.uploaded_bytes)} in all (nothing sent now)"))
+    rows = [("target", _format_target(plan))]
+    rows += [(operation.kind.value, _format_operation(operation)) for operation in plan.operations]
+    rows.append(("upload", f"{format_bytes(plan.uploaded_bytes)} in all (nothing sent now)"))
     if plan.downloaded_bytes:
-        rows.append(("download", f"{spell_bytes(plan.downloaded_bytes)} of it from the source"))
-    rows.append(("copy", _spell_copies(plan.copied_files, plan.copied_bytes)))
+        rows.append(("download", f"{format_bytes(plan.downloaded_bytes)} of it from the source"))
+    rows.append(("copy", _format_copies(plan.copied_file_count, plan.copied_bytes)))
     return rows
 
 
-def _spell_target(plan: PushPlan) -> str:
+def _format_target(plan: PushPlan) -> str:
     target = f"{plan.repo_id}, branch {plan.branch}"
     if plan.creates_repository:
         target += ", a new private repository" if plan.private else ", a new repository"
@@ -92,13 +92,13 @@ def _spell_target(plan: PushPlan) -> str:
     return target + (", by a pull request" if plan.create_pr else "")
 
 
-def _spell_operation(operation: Operation) -> str:
-    spelled = f"{operation.name}  {spell_bytes(operation.size_bytes)}"
+def _format_operation(operation: Operation) -> str:
+    spelled = f"{operation.name}  {format_bytes(operation.size_bytes)}"
     return spelled + ("  replaces what is there" if operation.replaces else "")
 
 
-def _spell_copies(files: int, size: int) -> str:
-    return f"{files} files, {spell_bytes(size)}, on the server"
+def _format_copies(files: int, size: int) -> str:
+    return f"{files} files, {format_bytes(size)}, on the server"
 
 
 def _values(done: Push) -> dict[str, Any]:
@@ -106,13 +106,13 @@ def _values(done: Push) -> dict[str, Any]:
 
 
 def _rows(done: Push) -> list[tuple[str, str]]:
-    from conv2linear.push_plan import Kind
+    from conv2linear.plan.push import Transfer
 
-    count = {kind: sum(o.kind is kind for o in done.operations) for kind in Kind}
+    count = {kind: sum(o.kind is kind for o in done.operations) for kind in Transfer}
     return [
         ("proposed" if done.is_pull_request else "pushed", done.url),
         ("target", f"{done.repo_id}, branch {done.revision}, commit {done.commit_sha}"),
-        ("uploaded", f"{count[Kind.UPLOAD]} files, {spell_bytes(done.uploaded_bytes)}"),
-        ("copied", _spell_copies(done.copied_files, done.copied_bytes)),
-        ("kept", f"{count[Kind.KEEP]} files that were there already"),
+        ("uploaded", f"{count[Transfer.UPLOAD]} files, {format_bytes(done.uploaded_bytes)}"),
+        ("copied", _format_copies(done.copied_file_count, done.copied_bytes)),
+        ("kept", f"{count[Transfer.KEEP]} files that were there already"),
     ]

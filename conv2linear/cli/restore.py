@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
 from conv2linear.cli.output import Output, facts
-from conv2linear.cli.spelling import spell_bytes
 
 if TYPE_CHECKING:
-    from conv2linear.restoration import Restoration
+    from conv2linear.operations.restore import Restoration
 
 
 def restore_command(
@@ -30,7 +30,7 @@ def restore_command(
     """Undo a conversion: with its record, every file comes back byte for byte."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.restoration import restore  # not for --help
+        from conv2linear.operations.restore import restore  # not for --help
 
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
@@ -48,7 +48,7 @@ def _values(restoration: Restoration) -> dict[str, Any]:
 
 
 def _rows(checkpoint: str, restoration: Restoration) -> list[tuple[str, str]]:
-    from conv2linear.plan import Action
+    from conv2linear.plan.actions import Action
 
     files = restoration.files
     how = {action: [f.name for f in files if f.action is action] for action in Action}
@@ -57,7 +57,7 @@ def _rows(checkpoint: str, restoration: Restoration) -> list[tuple[str, str]]:
         ("restored", f"{checkpoint} to {restoration.out}"),
         ("kernel", ", ".join(how[Action.RESHAPE])),
         ("edited", ", ".join(how[Action.EDIT])),
-        ("files", f"{len(files)}, {spell_bytes(sum(f.output_bytes for f in files))}"),
+        ("files", f"{len(files)}, {format_bytes(sum(f.output_bytes for f in files))}"),
         ("proof", exact),
     ]
     if restoration.partial:

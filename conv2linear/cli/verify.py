@@ -9,12 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from conv2linear.cli.format import format_text
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
 from conv2linear.cli.output import Output, as_values
-from conv2linear.cli.spelling import spell_text
 
 if TYPE_CHECKING:
-    from conv2linear.verification import Verification
+    from conv2linear.operations.verify.subject import Verification
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
@@ -51,8 +51,8 @@ def verify_command(
     """Check that a linear checkpoint is sound; exit 0 only if nothing failed."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.report import write_report  # not for --help
-        from conv2linear.verification import verify
+        from conv2linear.operations.verify.report import write_report  # not for --help
+        from conv2linear.operations.verify.verify import verify
 
         verification = verify(
             checkpoint,
@@ -81,7 +81,7 @@ def _table(verification: Verification) -> Table:
     table.add_column(overflow="fold")
     for check in verification.checks:
         style = _STYLES[check.outcome]
-        table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(spell_text(check.detail)))
+        table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(format_text(check.detail)))
     verdict = "sound" if verification.passed else "not sound"
     style = _STYLES["pass" if verification.passed else "fail"]
     table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))

@@ -5,7 +5,7 @@ import time
 import torch
 from checkpoints import KERNEL
 
-from conv2linear.equivalence import check_equivalence
+from conv2linear.equivalence.check import check_equivalence
 
 kernel = (torch.randn(KERNEL, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16()
 bias = torch.zeros(KERNEL[0], dtype=torch.bfloat16)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hub_server import FaultyProxy, HubServer
+from tests.support.hub_server import FaultyProxy, HubServer
 
 
 class MortalHub:

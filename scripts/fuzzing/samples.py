@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear import convert
-from conv2linear.checkpoint import INDEX_FILE, MANIFEST_NAME
-from conv2linear.config import CONFIG_NAME
+from conv2linear.checkpoint.config import CONFIG_NAME
+from conv2linear.checkpoint.index import INDEX_FILE
+from conv2linear.record.manifest import MANIFEST_NAME
 
 WEIGHT = "model.visual.patch_embed.proj.weight"
 BIAS = "model.visual.patch_embed.proj.bias"

@@ -19,25 +19,15 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from conv2linear import restore
-from conv2linear.checkpoint import (
-    INDEX_FILE,
-    MANIFEST_NAME,
-    FileInfo,
-    Origin,
-    read_checkpoint,
-)
-from conv2linear.config import CONFIG_NAME, disable_fusion, enable_fusion, parse_config
+from conv2linear.checkpoint.checkpoint import read_checkpoint
+from conv2linear.checkpoint.config import CONFIG_NAME, disable_fusion, enable_fusion, parse_config
+from conv2linear.checkpoint.header import Header, header_length, parse_header
+from conv2linear.checkpoint.header_edit import reshape_header, restore_header, shape_text
+from conv2linear.checkpoint.index import INDEX_FILE
+from conv2linear.checkpoint.quantization import edit_skip_list, plan_skip_list, read_quantization
 from conv2linear.errors import BadHeaderError, Conv2LinearError
-from conv2linear.header import (
-    Header,
-    header_length,
-    parse_header,
-    reshape_header,
-    restore_header,
-    shape_text,
-)
-from conv2linear.manifest import dump_manifest, parse_manifest
-from conv2linear.quantization import edit_skip_list, plan_skip_list, read_quantization
+from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest, parse_manifest
+from conv2linear.sources.base import FileInfo, Origin
 from fuzzing.samples import SHARDS, linear_checkpoint
 
 Values = dict[str, Any]

@@ -1,0 +1,1 @@
+"""What a checkpoint is: its headers, its config and its patch embeddings."""

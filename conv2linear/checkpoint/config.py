@@ -1,0 +1,103 @@
+"""Read config.json, and turn on the linear patch embedding in it without touching the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conv2linear.checkpoint.json_text import loads_document, remove_member, set_member
+from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry, ModelType
+from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
+
+CONFIG_NAME = "config.json"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A checkpoint's config.json: its text as it is spelled, and what it says."""
+
+    text: str
+    values: Mapping[str, Any]
+
+    @property
+    def model_type(self) -> str:
+        """The model type, as `transformers` names it."""
+        return str(self.values["model_type"])
+
+    @property
+    def supported_type(self) -> ModelType:
+        """The row of this model type. Raises `UnsupportedCheckpointError` if there is none."""
+        try:
+            return MODEL_TYPES[self.model_type]
+        except KeyError:
+            raise UnsupportedCheckpointError(
+                f"{CONFIG_NAME}: model type {self.model_type!r} is not supported",
+                hint=f"supported are {', '.join(sorted(MODEL_TYPES))}",
+            ) from None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes of the patch embedding. Raises `BadCheckpointError` where one is impossible."""
+        family = (
+            self.supported_type
+        )  # a model type that is not supported need not have a vision_config
+        vision_config = self.values.get("vision_config")
+        if not isinstance(vision_config, dict):
+            raise BadCheckpointError(f"{CONFIG_NAME}: vision_config is missing or not an object")
+        return family.geometry(vision_config)
+
+    @property
+    def fusion_enabled(self) -> bool:
+        """Whether transformers will build a linear patch embedding (options count as yes)."""
+        fusion = self.values.get("fusion_config")
+        setting = fusion.get("patch_embeddings") if isinstance(fusion, dict) else None
+        return setting is True or isinstance(setting, dict)
+
+
+def parse_config(text: str) -> ModelConfig:
+    """Parse the text of config.json.
+
+    Raises `BadCheckpointError` where it is not one JSON object with a model type.
+    """
+    try:
+        values = loads_document(text)
+    except ValueError as error:
+        raise BadCheckpointError(f"{CONFIG_NAME} is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise BadCheckpointError(f"{CONFIG_NAME} is not a JSON object")
+    if not isinstance(values.get("model_type"), str):
+        raise BadCheckpointError(
+            f"{CONFIG_NAME} has no model_type",
+            hint="is this the folder of a transformers checkpoint?",
+        )
+    return ModelConfig(text, values)
+
+
+def enable_fusion(config: ModelConfig) -> ModelConfig:
+    """Set `fusion_config.patch_embeddings` to true; all other text stays as it is.
+
+    Raises `BadCheckpointError` where `fusion_config` is something else than an object.
+    """
+    if config.fusion_enabled:
+        return config
+    fusion = config.values.get("fusion_config")
+    if fusion is None:
+        text = set_member(config.text, ("fusion_config",), {"patch_embeddings": True})
+    elif isinstance(fusion, dict):
+        text = set_member(config.text, ("fusion_config", "patch_embeddings"), True)
+    else:
+        raise BadCheckpointError(f"{CONFIG_NAME}: fusion_config is not an object")
+    return parse_config(text)
+
+
+def disable_fusion(config: ModelConfig) -> ModelConfig:
+    """Take `fusion_config.patch_embeddings` out, and `fusion_config` too if nothing else is in it.
+
+    All other text stays as it is.
+    """
+    fusion = config.values.get("fusion_config")
+    if not isinstance(fusion, dict) or "patch_embeddings" not in fusion:
+        return config
+    path = ("fusion_config",) if len(fusion) == 1 else ("fusion_config", "patch_embeddings")
+    return parse_config(remove_member(config.text, path))

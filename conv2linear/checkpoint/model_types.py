@@ -1,0 +1,94 @@
+"""The model types whose patch embedding is a Conv3d that is a linear map: one row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conv2linear.errors import BadCheckpointError
+
+# The module that transformers builds for a linear patch embedding, in the loaded model.
+LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
+_MAX_SIZE = 2**32  # no layer comes near it
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a patch embedding: embed dim O, channels C, temporal patch T, patch P."""
+
+    embed_dim: int
+    in_channels: int
+    temporal_patch_size: int
+    patch_size: int
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the Conv3d kernel, `[O, C, T, P, P]`."""
+        patch = self.patch_size
+        return (self.embed_dim, self.in_channels, self.temporal_patch_size, patch, patch)
+
+    @property
+    def in_features(self) -> int:
+        """Values in one flattened patch, `K = C·T·P·P`."""
+        return self.in_channels * self.temporal_patch_size * self.patch_size**2
+
+    @property
+    def linear_shape(self) -> tuple[int, int]:
+        """Shape of the linear weight, `[O, K]`."""
+        return (self.embed_dim, self.in_features)
+
+
+@dataclass(frozen=True)
+class ModelType:
+    """A model type: what a size defaults to that its config lacks, and whether there is a bias.
+
+    The defaults are those of the type's vision config class in transformers 5.23.
+    """
+
+    model_type: str
+    embed_dim: int
+    patch_size: int = 14
+    has_bias: bool = True
+
+    def geometry(self, vision_config: Mapping[str, Any]) -> Geometry:
+        """Read the sizes from config.json's `vision_config`.
+
+        Raises `BadCheckpointError` where one is not a positive integer.
+        """
+
+        def size(key: str, default: int) -> int:
+            value = vision_config.get(key, default)
+            if type(value) is not int or not 0 < value < _MAX_SIZE:
+                found = value if type(value) is not int or value <= 0 else "too large"
+                raise BadCheckpointError(
+                    f"config.json: vision_config.{key} is {found}, expected a positive integer"
+                )
+            return value
+
+        return Geometry(
+            embed_dim=size("hidden_size", self.embed_dim),
+            in_channels=size("in_channels", 3),
+            temporal_patch_size=size("temporal_patch_size", 2),
+            patch_size=size("patch_size", self.patch_size),
+        )
+
+
+MODEL_TYPES = {
+    family.model_type: family
+    for family in (
+        ModelType("glm4v", embed_dim=1536),  # GLM-4.1V, GLM-4.6V-Flash
+        ModelType("glm4v_moe", embed_dim=1536),  # GLM-4.5V, GLM-4.6V
+        ModelType("glm46v", embed_dim=1536),
+        ModelType("glm_ocr", embed_dim=1024),
+        ModelType("glm5_next", embed_dim=1024),
+        # No GLM, but the same layer. Not here: qwen2_vl and qwen2_5_vl, whose fused layer
+        # transformers 5.23 leaves with random weights, and minimax_m3_vl, which it does not fuse.
+        ModelType("qwen3_vl", embed_dim=1152, patch_size=16),
+        ModelType("qwen3_vl_moe", embed_dim=1152, patch_size=16),
+        ModelType("qwen3_5", embed_dim=1152, patch_size=16),
+        ModelType("qwen3_5_moe", embed_dim=1152, patch_size=16),
+        ModelType("exaone4_5", embed_dim=3584, has_bias=False),
+        ModelType("cohere_compass", embed_dim=1152, patch_size=16),
+    )
+}

@@ -1,0 +1,19 @@
+"""Spell sizes, and text from outside, for people."""
+
+from __future__ import annotations
+
+
+def format_bytes(count: int) -> str:
+    """Spell a size as people read it, in powers of 1000."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_text(text: str) -> str:
+    """Spell text on one line, with escapes for what a terminal would obey instead of showing."""
+    line = " ".join(part.strip() for part in text.splitlines())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -1,0 +1,1 @@
+"""The proof that both layers are the same map, on torch; only `outcome` needs none."""

@@ -1,0 +1,1 @@
+"""Copy, hash, rename and sync files; knows nothing of checkpoints."""

@@ -1,0 +1,54 @@
+"""Hash files without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conv2linear.files.clone import open_regular
+
+_CHUNK_BYTES = 1 << 20
+
+
+def hash_file(
+    path: Path,
+    *,
+    start: int = 0,
+    length: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> str:
+    """Return the SHA-256 of `length` bytes of a file from `start`, or of all that follow."""
+    digest = hashlib.sha256()
+    update_hash(digest, path, start=start, length=length, on_bytes=on_bytes)
+    return digest.hexdigest()
+
+
+def hash_git_blob(path: Path) -> str:
+    """Return the SHA-1 by which git, and so the Hub, names the content of a small file."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    update_hash(digest, path)
+    return digest.hexdigest()
+
+
+def update_hash(
+    digest: Any,
+    path: Path,
+    *,
+    start: int = 0,
+    length: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> None:
+    """Feed bytes of a file to a digest of hashlib."""
+    with open_regular(path) as file:
+        file.seek(start)
+        left = length
+        while left != 0:
+            chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
+            if not chunk:
+                break
+            digest.update(chunk)
+            left = None if left is None else left - len(chunk)
+            if on_bytes:
+                on_bytes(len(chunk))

@@ -1,0 +1,1 @@
+"""What a caller can ask for, in the words of the command line."""

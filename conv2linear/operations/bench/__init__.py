@@ -1,0 +1,1 @@
+"""Measure Conv3d against the linear layer."""

@@ -1,0 +1,95 @@
+"""`inspect`: say what a checkpoint is, and what converting it would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.checkpoint.patch_embedding import Layout
+from conv2linear.checkpoint.quantization import read_quantization
+from conv2linear.errors import UnsupportedCheckpointError
+from conv2linear.plan.convert import build_plan
+from conv2linear.sources.base import Origin
+
+
+@dataclass(frozen=True)
+class InspectedEmbedding:
+    """A patch embedding: its shape now, and as a linear weight `[O, K]`."""
+
+    name: str
+    shard: str
+    dtype: str
+    shape: tuple[int, ...]
+    linear_shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes that a conversion would download and write."""
+
+    download_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
+
+    `full` is what `convert` would cost, `changed_only` the same for an overlay; None if it cannot.
+    """
+
+    source: str
+    origin: Origin | None
+    model_type: str
+    layout: str
+    embeddings: tuple[InspectedEmbedding, ...]
+    quantization: str | None
+    shard_count: int
+    file_count: int
+    total_bytes: int
+    full: Cost | None
+    changed_only: Cost | None
+    refusal_reason: str | None
+
+
+def inspect_checkpoint(source: str | Path, *, revision: str | None = None) -> Inspection:
+    """Read config, index and headers of a folder or Hub repository, and no tensor.
+
+    Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
+    """
+    checkpoint = open_checkpoint(source, revision=revision)
+    quantization = read_quantization(checkpoint.config)
+    full, changed_only, refusal_reason = _conversion_costs(checkpoint)
+    return Inspection(
+        source=checkpoint.repository.label,
+        origin=checkpoint.repository.origin,
+        model_type=checkpoint.config.model_type,
+        layout=checkpoint.layout,
+        embeddings=tuple(
+            InspectedEmbedding(e.name, e.shard, e.dtype, e.shape, e.geometry.linear_shape)
+            for e in checkpoint.patch_embeddings
+        ),
+        quantization=quantization.method if quantization else None,
+        shard_count=len(checkpoint.headers),
+        file_count=len(checkpoint.files),
+        total_bytes=checkpoint.total_bytes,
+        full=full,
+        changed_only=changed_only,
+        refusal_reason=refusal_reason,
+    )
+
+
+def _conversion_costs(checkpoint: Checkpoint) -> tuple[Cost | None, Cost | None, str | None]:
+    if checkpoint.layout != Layout.CONV3D:
+        return None, None, f"the patch embedding is {checkpoint.layout} already"
+    try:  # without the model card: reading it would be a download
+        full = build_plan(checkpoint, model_card=False)
+        overlay = build_plan(checkpoint, model_card=False, changed_only=True)
+    except UnsupportedCheckpointError as error:
+        return None, None, str(error)
+    return (
+        Cost(full.download_bytes, full.output_bytes),
+        Cost(overlay.download_bytes, overlay.output_bytes),
+        None,
+    )

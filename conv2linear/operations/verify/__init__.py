@@ -1,0 +1,1 @@
+"""Check a linear checkpoint from every side that is asked."""

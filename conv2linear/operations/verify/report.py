@@ -1,0 +1,84 @@
+"""Write a verification as Markdown that reads well on GitHub and the Hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conv2linear.files.disk_errors import disk_errors
+from conv2linear.operations.verify.subject import Outcome, Verification
+from conv2linear.version import __version__
+
+if TYPE_CHECKING:
+    from conv2linear.equivalence.outcome import Equivalence
+
+_MARKS = {Outcome.PASS: "✅ pass", Outcome.FAIL: "❌ **fail**"}
+_STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub Actions shows on the run's page
+
+
+def write_report(verification: Verification, path: Path) -> None:
+    """Write the report to a file, and append it to the job summary inside GitHub Actions.
+
+    Raises `OutputError` where the file cannot be written.
+    """
+    text = render_report(verification)
+    with disk_errors(path):
+        path.write_text(text, encoding="utf-8")
+        if summary := os.environ.get(_STEP_SUMMARY):
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+
+def render_report(verification: Verification) -> str:
+    """Render all checks, the errors against their bounds, and the speed of both layers."""
+    verdict = "sound" if verification.passed else "**not sound**"
+    against = f", compared with `{verification.source}`" if verification.source else ""
+    lines = [
+        "## Linear patch embedding: verification",
+        "",
+        f"`{verification.checkpoint}` is {verdict}{against} (conv2linear {__version__}).",
+        "",
+        "| check | outcome | what was found |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {check.name} | {_MARKS.get(check.outcome, '⚪ skipped')} | {_cell(check.detail)} |"
+        for check in verification.checks
+    ]
+    for equivalence in verification.equivalences:
+        lines += _numbers(equivalence)
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(equivalence: Equivalence) -> list[str]:
+    environment = equivalence.environment
+    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
+    where = f"{environment.device_name} ({environment.device}), torch {environment.torch}{cudnn}"
+    rows = [
+        (name, error, seconds)
+        for name, error, seconds in (
+            ("linear", equivalence.linear, equivalence.linear_s),
+            ("Conv3d", equivalence.conv3d, equivalence.conv3d_s),
+        )
+        if error is not None
+    ]
+    if not rows:
+        return []
+    lines = [
+        "",
+        f"On {where}, {equivalence.sampled_patches} sampled patches in {equivalence.dtype}:",
+        "",
+        f"| layer | largest error | of its bound | time for {equivalence.speed_patches} patches |",
+        "|---|---|---|---|",
+    ]
+    for name, error, seconds in rows:
+        time = f"{seconds * 1e3:.2f} ms" if seconds else ""
+        lines.append(f"| {name} | {error.max_abs:.3g} | {error.max_over_bound:.1%} | {time} |")
+    if equivalence.warning:
+        lines += ["", f"> ⚠️ {equivalence.warning}"]
+    return lines
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

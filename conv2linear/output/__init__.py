@@ -1,0 +1,1 @@
+"""All that makes a folder appear whole or not at all."""

@@ -1,0 +1,1 @@
+"""What will happen to each file, decided without any effect."""

@@ -1,0 +1,25 @@
+"""Open a checkpoint that a conversion has written: its record, and its files."""
+
+from __future__ import annotations
+
+from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from conv2linear.sources.base import Repository, read_text
+
+
+def read_manifest(repository: Repository) -> Manifest | None:
+    """Read the record of a conversion; None where the files have none.
+
+    Raises `BadCheckpointError` where it is not valid.
+    """
+    if MANIFEST_NAME not in repository.files:
+        return None
+    return parse_manifest(read_text(repository, MANIFEST_NAME))
+
+
+def read_converted(repository: Repository, manifest: Manifest | None) -> Checkpoint:
+    """Read a checkpoint that may be an overlay, which only its record says.
+
+    Raises `BadCheckpointError` and `UnsupportedCheckpointError` as `read_checkpoint` does.
+    """
+    return read_checkpoint(repository, is_overlay=manifest is not None and manifest.partial)

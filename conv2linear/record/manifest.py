@@ -1,0 +1,213 @@
+"""`conv2linear.json`: what a conversion did, enough to verify it and to undo it.
+
+It holds no time, no timing and no path of this machine: the same input on the same machine gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conv2linear.checkpoint.json_text import loads_document, loads_without_duplicates
+from conv2linear.errors import BadCheckpointError
+from conv2linear.sources.base import Origin, is_inside
+
+MANIFEST_NAME = "conv2linear.json"
+SCHEMA_VERSION = 1
+_MAX_REASON = 200  # characters: what it quotes may be long
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A tensor of a patch embedding; its bias has the same shape before and after.
+
+    `shape_text` is the old shape as the old header spelled it.
+    """
+
+    name: str
+    shard: str
+    dtype: str
+    shape_before: tuple[int, ...]
+    shape_after: tuple[int, ...]
+    shape_text: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """The SHA-256 of a reshaped shard's header, before and after."""
+
+    name: str
+    header_sha256_before: str
+    header_sha256_after: str
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the output; `sha256` is None where nothing has hashed it yet."""
+
+    name: str
+    size_bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class EditRecord:
+    """A text file that was edited, or made where `original` is None."""
+
+    name: str
+    original: str | None
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """What the equivalence check found for one patch embedding, and where it ran."""
+
+    tensor: str
+    dtype: str
+    basis_patches: int
+    sampled_patches: int
+    linear_max_abs_error: float
+    linear_max_error_over_bound: float
+    conv3d_max_abs_error: float
+    conv3d_max_error_over_bound: float
+    conv3d_warning: str | None
+    device: str
+    device_name: str
+    torch: str
+    cudnn: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole record; `tool` is the version of conv2linear that wrote it.
+
+    A `partial` output holds only what the conversion changed; `absent` are the files of the source
+    that belong to the checkpoint all the same.
+    """
+
+    tool: str
+    source: Origin | None
+    model_type: str
+    tensors: tuple[TensorRecord, ...]
+    shards: tuple[ShardRecord, ...]
+    files: tuple[FileRecord, ...]
+    absent: tuple[FileRecord, ...]
+    edits: tuple[EditRecord, ...]
+    check: tuple[CheckRecord, ...]
+    partial: bool
+    schema_version: int = SCHEMA_VERSION
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """Spell a manifest as JSON text."""
+    values = dataclasses.asdict(manifest)
+    first = ("schema_version", "tool", "partial")
+    ordered = {name: values.pop(name) for name in first} | values
+    return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Read a manifest back. Raises `BadCheckpointError` where a field is missing or wrong."""
+    try:
+        values = loads_document(text)
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        version = values["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise BadCheckpointError(
+                f"{MANIFEST_NAME} has schema version {version!r}, expected {SCHEMA_VERSION}",
+                hint="it was written by another version of conv2linear: use that one",
+            )
+        return _build_manifest(values)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = repr(error)[:_MAX_REASON]
+        raise BadCheckpointError(f"{MANIFEST_NAME} is not a valid manifest: {reason}") from None
+
+
+def _build_manifest(values: Mapping[str, Any]) -> Manifest:
+    manifest = Manifest(
+        tool=_text(values["tool"]),
+        source=None if values["source"] is None else _record(Origin, values["source"]),
+        model_type=_text(values["model_type"]),
+        tensors=_records(TensorRecord, values["tensors"]),
+        shards=_records(ShardRecord, values["shards"]),
+        files=_records(FileRecord, values["files"]),
+        absent=_records(FileRecord, values["absent"]),
+        edits=_records(EditRecord, values["edits"]),
+        check=_records(CheckRecord, values["check"]),
+        partial=_flag(values["partial"]),
+    )
+    names = [record.name for record in (*manifest.files, *manifest.absent)]
+    names += [record.name for record in manifest.shards]
+    names += [record.name for record in manifest.edits]
+    names += [record.shard for record in manifest.tensors]
+    for name in names:
+        if not is_inside(name):
+            raise ValueError(f"{name!r} is not a file in this folder")
+    for tensor in manifest.tensors:
+        if loads_without_duplicates(tensor.shape_text) != list(tensor.shape_before):
+            raise ValueError(f"shape_text of {tensor.name} is not {list(tensor.shape_before)}")
+    return manifest
+
+
+def _records(kind: type[Any], values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"expected a list of {kind.__name__}")
+    return tuple(_record(kind, value) for value in values)
+
+
+def _record(kind: type[Any], values: Any) -> Any:
+    """Build a dataclass from an object that has exactly its fields, each of the right type."""
+    if not isinstance(values, dict):
+        raise TypeError(f"expected an object for {kind.__name__}")
+    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    if values.keys() != fields.keys():
+        raise KeyError(*sorted(values.keys() ^ fields.keys()))
+    return kind(**{name: _CHECKS[fields[name]](value) for name, value in values.items()})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r}")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, found {value!r}")
+    return value
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"expected a size, found {value!r}")
+    return value
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a shape, found {value!r}")
+    return tuple(_size(dim) for dim in value)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, found {value!r}")
+    return float(value)
+
+
+_CHECKS = {
+    "str": _text,
+    "str | None": _optional_text,
+    "int": _size,
+    "float": _number,
+    "tuple[int, ...]": _shape,
+}

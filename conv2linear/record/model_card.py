@@ -1,0 +1,133 @@
+"""Say in a checkpoint's README.md what was changed, how it was proven and how to load it.
+
+The text is edited, not dumped anew: the front matter keeps every byte but for what is added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from conv2linear.record.manifest import CheckRecord, TensorRecord
+from conv2linear.sources.base import Origin
+
+MODEL_CARD_NAME = "README.md"
+_TAG = "conv2linear"
+_FRONT_MATTER = re.compile(
+    r"\A(---[ \t]*(?P<eol>\r\n|\n))(?P<yaml>.*?)(?P<end>^---[ \t]*\r?$)", re.M | re.S
+)
+_SECTION = re.compile(r"\n*<!-- conv2linear -->.*?<!-- /conv2linear -->\n*", re.S)
+
+
+def edit_model_card(
+    original: str | None,
+    *,
+    tool: str,
+    origin: Origin | None,
+    tensors: Sequence[TensorRecord],
+    checks: Sequence[CheckRecord],
+) -> str:
+    """Add a section, a tag and, from the Hub, a base model to the text of a model card.
+
+    `original` is None where the checkpoint has no card yet. A base model that is named already
+    stays.
+    """
+    text = add_front_matter(original or "", base_model=origin.repo_id if origin else None)
+    section = _render_section(tool, origin, tensors, checks)
+    body = _SECTION.sub("\n", text).rstrip("\n")
+    return f"{body}\n\n{section}"
+
+
+def remove_section(text: str) -> str:
+    """Take the section out again; the front matter stays as it is."""
+    return _SECTION.sub("\n", text)
+
+
+def add_front_matter(text: str, *, base_model: str | None) -> str:
+    """Add the tag `conv2linear`, and `base_model` where none is named, to a card's front matter."""
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        model = f"base_model: {base_model}\n" if base_model else ""
+        return f"---\n{model}tags:\n- {_TAG}\n---\n\n{text}"
+    eol, yaml = match["eol"], match["yaml"]
+    if base_model and not re.search(r"^base_model[ \t]*:", yaml, re.M):
+        yaml += f"base_model: {base_model}{eol}"
+    yaml = _add_tag(yaml, eol)
+    return text[: match.start("yaml")] + yaml + text[match.start("end") :]
+
+
+def _add_tag(yaml: str, eol: str) -> str:
+    if re.search(rf"""^[ \t]*-[ \t]+["']?{_TAG}["']?[ \t]*\r?$""", yaml, re.M):
+        return yaml
+    flow = re.search(r"^tags[ \t]*:[ \t]*\[(?P<items>[^\]]*)(?P<end>\])", yaml, re.M)
+    if flow:
+        items = flow["items"].strip()
+        if _TAG in re.split(r"[\s,\"']+", items):
+            return yaml
+        added = f", {_TAG}" if items and not items.endswith(",") else f" {_TAG}" if items else _TAG
+        return yaml[: flow.end("items")].rstrip() + added + yaml[flow.start("end") :]
+    block = re.search(
+        r"^tags[ \t]*:[ \t]*\r?\n(?P<items>(?:(?P<indent>[ \t]*)-[ \t].*\r?\n)*)", yaml, re.M
+    )
+    if block:
+        item = f"{block['indent'] or ''}- {_TAG}{eol}"
+        return yaml[: block.end()] + item + yaml[block.end() :]
+    return f"{yaml}tags:{eol}- {_TAG}{eol}"
+
+
+def _render_section(
+    tool: str,
+    origin: Origin | None,
+    tensors: Sequence[TensorRecord],
+    checks: Sequence[CheckRecord],
+) -> str:
+    lines = [
+        "<!-- conv2linear -->",
+        "## Linear patch embedding",
+        "",
+        "The patch embedding of this checkpoint is stored as the linear layer that it is, not as a "
+        "Conv3d kernel. Its values are the same, bit for bit.",
+        "",
+        "| tensor | dtype | before | now |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{t.name}` | {t.dtype} | `{list(t.shape_before)}` | `{list(t.shape_after)}` |"
+        for t in tensors
+        if t.shape_before != t.shape_after
+    ]
+    lines += ["", _made_with(tool, origin), ""]
+    lines += [f"- {line}" for check in checks for line in _proof(check)]
+    lines += [
+        "",
+        "**Load it** with transformers 5.6 or newer as it is (`config.json` sets "
+        "`fusion_config.patch_embeddings`). In vLLM and SGLang, install the plugin beside the "
+        "engine: `pip install conv2linear`.",
+        "",
+        "**Undo it** with `conv2linear restore THIS_FOLDER OUT`, which gives back the original "
+        "files byte for byte; `conv2linear verify THIS_FOLDER` checks this one.",
+        "<!-- /conv2linear -->",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _made_with(tool: str, origin: Origin | None) -> str:
+    source = ""
+    if origin:
+        link = f"https://huggingface.co/{origin.repo_id}/tree/{origin.commit_sha}"
+        source = f" from [{origin.repo_id}]({link}) at commit `{origin.commit_sha[:12]}`"
+    return f"Made by conv2linear {tool}{source}, and proven before it was saved:"
+
+
+def _proof(check: CheckRecord) -> list[str]:
+    where = f"{check.device_name} ({check.device}), torch {check.torch}"
+    if check.cudnn:
+        where += f", cuDNN {check.cudnn}"
+    return [
+        f"all {check.basis_patches} one-hot patches, and the zero patch, give the same output "
+        "as the kernel's own columns: the two layers are the same map;",
+        f"on {check.sampled_patches} sampled patches in {check.dtype} the largest error against "
+        f"float64 is {check.linear_max_error_over_bound:.0%} of its a-priori bound "
+        f"({where}).",
+    ]

@@ -1,0 +1,108 @@
+"""What a source of files is: its origin, its files, and what identifies their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from conv2linear.errors import BadCheckpointError, SourceChangedError
+
+OMITTED_FOLDERS = (".git", ".cache")  # of git and of huggingface_hub: no part of the checkpoint
+_MAX_TEXT_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A Hub repository at a resolved commit."""
+
+    repo_id: str
+    commit_sha: str
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file of a checkpoint; `name` is its posix path below the checkpoint's root.
+
+    `path` is where its bytes lie on this machine, or None for a file that only the Hub has.
+    `fingerprint` changes when the file does; it is not a hash of the content.
+    """
+
+    name: str
+    size_bytes: int
+    fingerprint: str
+    sha256: str | None = None
+    path: Path | None = None
+
+
+class Repository(Protocol):
+    """Where the files of a checkpoint are: a folder, or a repository on the Hub."""
+
+    @property
+    def label(self) -> str:
+        """Name of it in messages, as the user gave it."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Repository and commit, where it comes from the Hub."""
+
+    @property
+    def files(self) -> Mapping[str, FileInfo]:
+        """All files by name."""
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Return `length` bytes of a file from `start`, fewer only at its end."""
+
+    def fetch(
+        self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Write a copy of a file to the new file `target` and see it onto the disk.
+
+        `scratch` is a folder on the same file system for what is not whole yet.
+        """
+
+
+def file_fingerprint(path: Path) -> str:
+    """Identify the content of a file by what the file system says of it, without reading it.
+
+    The change time stands last: no program can set it back, but a new hard link moves it too.
+    """
+    s = path.stat()
+    return f"{s.st_dev}:{s.st_ino}:{s.st_size}:{s.st_mtime_ns}:{s.st_ctime_ns}"
+
+
+def check_unchanged(info: FileInfo) -> None:
+    """Raise `SourceChangedError` if a file is not what it was when the checkpoint was opened."""
+    if info.path is None:
+        return
+    now = file_fingerprint(info.path) if info.path.exists() else ""
+    if now.rpartition(":")[0] != info.fingerprint.rpartition(":")[0]:
+        raise SourceChangedError(
+            f"{info.name} changed while it was read",
+            hint="wait until whatever writes to the source is done, then run again",
+        )
+
+
+def read_text(repository: Repository, name: str) -> str:
+    """Read a small file as UTF-8. Raises `BadCheckpointError` if it is not small or not text."""
+    info = repository.files[name]
+    if info.size_bytes > _MAX_TEXT_BYTES:
+        raise BadCheckpointError(f"{name}: {info.size_bytes} bytes is too large for a text file")
+    content = repository.read(name, 0, info.size_bytes)
+    check_unchanged(info)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadCheckpointError(f"{name}: not UTF-8: {error}") from None
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a file name from outside stays below the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and ("\\" not in name and "\0" not in name and path.as_posix() == name)
+    )

@@ -1,0 +1,20 @@
+"""Words for people: enums that read as their value, and plurals."""
+
+from __future__ import annotations
+
+import enum
+
+
+class TextEnum(str, enum.Enum):
+    """An enum whose members are text: in JSON, in messages and in comparisons."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self.value), specification)
+
+
+def plural(number: int, noun: str) -> str:
+    """Write a number of things: `1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

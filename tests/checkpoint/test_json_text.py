@@ -1,0 +1,156 @@
+"""JSON text is edited in one place, and every other character stays."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conv2linear.checkpoint.json_text import (
+    append_items,
+    find,
+    loads_without_duplicates,
+    members,
+    replace,
+    set_member,
+)
+
+KEYS = st.text(max_size=6)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    SCALARS,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(KEYS, children, max_size=4),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
+SPELLINGS = st.fixed_dictionaries(
+    {
+        "ensure_ascii": st.booleans(),
+        "indent": st.sampled_from([None, 0, 1, 2, 4, "\t"]),
+        "separators": st.sampled_from([(",", ":"), (", ", ": "), (" ,", " : "), (",\r\n", ":\t")]),
+    }
+)
+
+
+def spell(value: Any, spelling: dict[str, Any]) -> str:
+    return json.dumps(value, **spelling)
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, SPELLINGS)
+def test_the_members_of_an_object_are_its_keys_and_values(
+    values: dict[str, Any], spelling: dict[str, Any]
+) -> None:
+    text = spell(values, spelling)
+    found = [(m.key, json.loads(text[m.start : m.end])) for m in members(text)]
+    assert found == list(values.items())
+    for member in members(text):
+        assert json.loads(text[member.key_start : member.start].rstrip(" \t\r\n:")) == member.key
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, SPELLINGS, KEYS, VALUES)
+def test_setting_a_member_changes_only_that(
+    values: dict[str, Any], spelling: dict[str, Any], key: str, value: Any
+) -> None:
+    text = spell(values, spelling)
+    edited = set_member(text, (key,), value)
+    assert list(json.loads(edited).items()) == list({**values, key: value}.items())
+    span = find(edited, key)
+    assert span is not None
+    before, after = text, edited
+    if old := find(text, key):
+        before = replace(text, (old.start, old.end), "")
+        after = replace(edited, (span.start, span.end), "")
+        assert before == after
+    else:  # what is added stands in one place
+        at = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
+        assert at is not None
+        assert before[at:] == after[len(after) - len(before) + at :]
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, SPELLINGS, KEYS, KEYS, VALUES, OBJECTS)
+def test_setting_a_member_of_a_member_changes_only_that(
+    values: dict[str, Any],
+    spelling: dict[str, Any],
+    outer: str,
+    inner: str,
+    value: Any,
+    nested: dict[str, Any],
+) -> None:
+    values = {**values, outer: nested}
+    edited = set_member(spell(values, spelling), (outer, inner), value)
+    expected = {**values, outer: {**nested, inner: value}}
+    assert json.loads(edited) == expected
+    assert list(json.loads(edited)) == list(values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, SPELLINGS, KEYS, st.lists(VALUES, max_size=4), st.lists(KEYS, min_size=1))
+def test_appended_items_stand_behind_what_was_there(
+    values: dict[str, Any], spelling: dict[str, Any], key: str, array: list[Any], items: list[str]
+) -> None:
+    values = {**values, key: array}
+    edited = append_items(spell(values, spelling), (key,), items)
+    assert list(json.loads(edited).items()) == list({**values, key: array + items}.items())
+
+
+def test_an_indented_object_gets_an_indented_member() -> None:
+    text = '{\n    "a": 1,\n    "b": [\n        "x"\n    ]\n}\n'
+    assert set_member(text, ("c",), {"d": True}) == (
+        '{\n    "a": 1,\n    "b": [\n        "x"\n    ],\n    "c": {\n        "d": true\n    }\n}\n'
+    )
+    assert append_items(text, ("b",), ["y", "z"]) == (
+        '{\n    "a": 1,\n    "b": [\n        "x",\n        "y",\n        "z"\n    ]\n}\n'
+    )
+
+
+def test_an_object_on_one_line_stays_on_one_line() -> None:
+    assert set_member('{"a": 1}', ("c",), {"d": True}) == '{"a": 1, "c": {"d": true}}'
+    assert append_items('{"a": ["x"]}', ("a",), ["y"]) == '{"a": ["x", "y"]}'
+
+
+def test_text_that_is_not_ascii_and_odd_spelling_stay() -> None:
+    text = '{"名": "模型", "n": 1.0e2, "e": "\\u0041\\/", "f": {}}  \r\n'
+    edited = set_member(text, ("f", "é"), "ü")
+    assert edited == '{"名": "模型", "n": 1.0e2, "e": "\\u0041\\/", "f": {"é": "ü"}}  \r\n'
+
+
+def test_braces_and_quotes_inside_of_strings_are_no_structure() -> None:
+    text = '{"a": "}],\\"b\\": {", "b": {"c": "\\\\"}}'
+    assert [m.key for m in members(text)] == ["a", "b"]
+    assert set_member(text, ("b", "c"), 1) == '{"a": "}],\\"b\\": {", "b": {"c": 1}}'
+
+
+def test_a_member_that_is_not_there_is_not_found() -> None:
+    text = '{"a": {"b": [1]}, "c": 2}'
+    assert find(text, "x") is None
+    assert find(text, "a", "x") is None
+    assert find(text, "c", "x") is None
+    assert find(text, "a", "b", "x") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 1}',
+        '{"x": [{"a": 1, "a": 2}]}',
+        '{"a": 1, "\\u0061": 2}',
+        "{",
+        "",
+        '{"a": 1,}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+    ],
+)
+def test_bad_json_and_a_key_that_stands_twice_are_value_errors(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        loads_without_duplicates(text)
+
+
+def test_one_key_in_two_objects_is_no_duplicate() -> None:
+    assert loads_without_duplicates('{"a": {"a": 1}, "b": {"a": 2}}')["b"] == {"a": 2}

@@ -1,0 +1,429 @@
+"""`verify` names the right check for every planted fault, and says what it could not prove."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from conv2linear import Verification, convert, verify
+from conv2linear.checkpoint.model_types import MODEL_TYPES, ModelType
+from conv2linear.errors import Conv2LinearError, DeviceError, SourceNotFoundError
+from tests.conftest import RunCli
+from tests.support.other_models import save_relative
+
+WEIGHT = "model.visual.patch_embed.proj.weight"
+BIAS = "model.visual.patch_embed.proj.bias"
+OTHER = "lm_head.weight"
+TinyModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def converted(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a source and the linear checkpoint made from it, both not to be changed."""
+    source = tmp_path_factory.mktemp("source") / "model"
+    shutil.copytree(tiny_model("glm4v"), source)
+    (source / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    (source / "code").mkdir()
+    (source / "code" / "extra.py").write_text("raise SystemExit('never run')\n")
+    linear = source.parent / "linear"
+    convert(source, linear, device="cpu")
+    return source, linear
+
+
+@pytest.fixture
+def source(converted: tuple[Path, Path]) -> Path:
+    return converted[0]
+
+
+@pytest.fixture
+def linear(converted: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Return a linear checkpoint that a test may damage."""
+    return Path(shutil.copytree(converted[1], tmp_path / "linear"))
+
+
+def outcomes(verification: Verification) -> dict[str, str]:
+    return {check.name: check.outcome for check in verification.checks}
+
+
+def shard_of(folder: Path, tensor: str) -> Path:
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            if tensor in set(shard.keys()):
+                return path
+    raise AssertionError(f"no {tensor} in {folder}")
+
+
+def place_of(path: Path, tensor: str) -> tuple[int, int]:
+    """Return where the bytes of a tensor are in a shard, read without the package."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    start, end = json.loads(raw[8 : 8 + length])[tensor]["data_offsets"]
+    return 8 + length + start, 8 + length + end
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def flip_bit(folder: Path, tensor: str) -> None:
+    path = shard_of(folder, tensor)
+    start, _ = place_of(path, tensor)
+    overwrite(path, start, bytes([path.read_bytes()[start] ^ 1]))
+
+
+def rewrite_weight(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Put other values into the weight, in place."""
+    path = shard_of(folder, WEIGHT)
+    start, end = place_of(path, WEIGHT)
+    weight = load_file(path)[WEIGHT]
+    content = bytes(change(weight).contiguous().view(torch.uint8).flatten().tolist())
+    assert len(content) == end - start
+    overwrite(path, start, content)
+
+
+def edit_json(path: Path, change: Callable[[Any], None]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def edit_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header in place; the new text must not be longer."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    change(header)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert len(text) <= length
+    overwrite(path, 8, text.ljust(length))
+
+
+def relabel(folder: Path, tensor: str) -> None:
+    """Say float16 of a bfloat16 tensor."""
+    edit_header(shard_of(folder, tensor), lambda header: header[tensor].update(dtype="F16"))
+
+
+def test_a_converted_checkpoint_passes_every_check(linear: Path, source: Path) -> None:
+    verification = verify(
+        linear, source=source, checksums=True, engine="transformers", device="cpu"
+    )
+    assert verification.passed
+    assert set(outcomes(verification).values()) == {"pass"}
+    assert verification.equivalences[0].linear is not None
+
+
+def swap_rows(weight: torch.Tensor) -> torch.Tensor:
+    return weight[[1, 0, *range(2, len(weight))]]
+
+
+def swap_axes(weight: torch.Tensor) -> torch.Tensor:
+    return weight.view(-1, 3, 2, 14, 14).transpose(3, 4).flatten(1)
+
+
+def set_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(weight: torch.Tensor) -> torch.Tensor:
+        changed = weight.clone()
+        changed[3, 7] = value
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (lambda f: flip_bit(f, WEIGHT), "recorded tensors"),
+        (lambda f: flip_bit(f, BIAS), "recorded tensors"),
+        (lambda f: rewrite_weight(f, swap_rows), "recorded tensors"),
+        (lambda f: rewrite_weight(f, swap_axes), "recorded tensors"),
+        (lambda f: rewrite_weight(f, set_value(float("nan"))), "finite"),
+        (lambda f: rewrite_weight(f, set_value(float("inf"))), "finite"),
+        (lambda f: (f / "generation_config.json").unlink(), "recorded files"),
+        (lambda f: (f / "extra.bin").write_bytes(b"x"), "recorded files"),
+        (lambda f: (f / "generation_config.json").write_text("{}"), "recorded files"),
+        (
+            lambda f: (f / "generation_config.json").rename(f / "generation.json"),
+            "recorded files",
+        ),
+        (lambda f: shard_of(f, OTHER).unlink(), "files"),
+        (lambda f: shard_of(f, OTHER).write_bytes(shard_of(f, OTHER).read_bytes()[:-1]), "files"),
+        (lambda f: shard_of(f, OTHER).rename(f / "renamed.safetensors"), "files"),
+        (lambda f: edit_json(f / "config.json", lambda c: c.pop("fusion_config")), "config"),
+        (
+            lambda f: edit_json(
+                f / "config.json", lambda c: c.update(fusion_config={"patch_embeddings": False})
+            ),
+            "config",
+        ),
+        (
+            lambda f: edit_json(f / "config.json", lambda c: c.update(image_token_id=7)),
+            "recorded edits",
+        ),
+        (lambda f: [relabel(f, name) for name in (WEIGHT, BIAS)], "recorded tensors"),
+        (
+            lambda f: (f / "README.md").write_text(
+                (f / "README.md").read_text().replace("bit for bit", "or nearly so")
+            ),
+            "recorded edits",
+        ),
+        (lambda f: (f / "conv2linear.json").write_text("{}"), "record"),
+    ],
+    ids=[
+        "flipped bit in the weight",
+        "flipped bit in the bias",
+        "swapped rows",
+        "swapped kernel axes",
+        "NaN",
+        "Inf",
+        "missing file",
+        "extra file",
+        "truncated file",
+        "renamed file",
+        "missing shard",
+        "truncated shard",
+        "renamed shard",
+        "fusion gone",
+        "fusion off",
+        "config changed otherwise",
+        "wrong dtype",
+        "model card changed",
+        "manifest empty",
+    ],
+)
+def test_a_planted_fault_fails_the_check_that_is_there_for_it(
+    fault: Callable[[Path], object], check: str, linear: Path, run_here: RunCli
+) -> None:
+    fault(linear)
+    done = run_here("verify", linear, "--device", "cpu", "--json")
+    assert done.code == 1
+    failed = [c["name"] for c in done.json["checks"] if c["outcome"] == "fail"]
+    assert check in failed
+
+
+def exchange_offsets(folder: Path) -> None:
+    """Exchange the offsets of two tensors of one size in the header of an untouched shard."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as shard:
+            shapes: dict[tuple[int, ...], str] = {}
+            for name in shard.keys():  # noqa: SIM118
+                tensor = shard.get_tensor(name)
+                twin = shapes.setdefault(tuple(tensor.shape), name)
+                if twin != name and not torch.equal(shard.get_tensor(twin), tensor):
+
+                    def exchange(header: dict[str, Any], a: str = twin, b: str = name) -> None:
+                        one, two = header[a], header[b]
+                        one["data_offsets"], two["data_offsets"] = (
+                            two["data_offsets"],
+                            one["data_offsets"],
+                        )
+
+                    edit_header(path, exchange)
+                    return
+    raise AssertionError("no two tensors of one shape in one shard")
+
+
+def other_shard(folder: Path) -> None:
+    """Put a shard of another checkpoint, with the same names and sizes, in the place of ours."""
+    path = shard_of(folder, OTHER)
+    tensors = load_file(path)
+    save_file(
+        {name: torch.flip(t, [0]) for name, t in tensors.items()}, path, metadata={"format": "pt"}
+    )
+
+
+def tamper_with_manifest(folder: Path) -> None:
+    """Change the weight, and the record so that it matches."""
+    rewrite_weight(folder, swap_rows)
+    path = shard_of(folder, WEIGHT)
+    start, end = place_of(path, WEIGHT)
+    import hashlib
+
+    sha256 = hashlib.sha256(path.read_bytes()[start:end]).hexdigest()
+
+    def change(manifest: dict[str, Any]) -> None:
+        record = next(t for t in manifest["tensors"] if t["name"] == WEIGHT)
+        record["sha256"] = sha256
+
+    edit_json(folder / "conv2linear.json", change)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (lambda f: flip_bit(f, OTHER), "source"),
+        (lambda f: flip_bit(f, BIAS), "source"),
+        (lambda f: flip_bit(f, WEIGHT), "equivalence"),
+        (lambda f: rewrite_weight(f, swap_axes), "equivalence"),
+        (exchange_offsets, "source"),
+        (other_shard, "source"),
+        (tamper_with_manifest, "equivalence"),
+        (tamper_with_manifest, "source"),
+        (lambda f: (f / "code" / "extra.py").write_text("x" * 30), "source"),
+        (lambda f: (f / "code" / "extra.py").unlink(), "source"),
+    ],
+    ids=[
+        "flipped bit in another tensor",
+        "flipped bit in the bias",
+        "flipped bit in the weight",
+        "swapped kernel axes",
+        "exchanged offsets",
+        "shard of another checkpoint",
+        "manifest edited to match: equivalence",
+        "manifest edited to match: source",
+        "other file changed",
+        "other file missing",
+    ],
+)
+def test_a_planted_fault_does_not_get_past_the_source(
+    fault: Callable[[Path], None], check: str, linear: Path, source: Path
+) -> None:
+    fault(linear)
+    verification = verify(linear, source=source, device="cpu")
+    assert check in {c.name for c in verification.failed}
+
+
+def test_the_source_check_names_the_tensor_that_differs(linear: Path, source: Path) -> None:
+    flip_bit(linear, OTHER)
+    verification = verify(linear, source=source, device="cpu")
+    detail = next(c.detail for c in verification.failed if c.name == "source")
+    assert f"tensor {OTHER!r}" in detail
+
+
+@pytest.mark.parametrize("tensor", [WEIGHT, BIAS, OTHER])
+def test_checksums_catch_a_flipped_bit(tensor: str, linear: Path) -> None:
+    assert verify(linear, checksums=True, device="cpu").passed  # fills in what was not known
+    flip_bit(linear, tensor)
+    verification = verify(linear, checksums=True, device="cpu")
+    assert "checksums" in {c.name for c in verification.failed}
+
+
+def test_checksums_fill_in_nothing_where_another_check_failed(linear: Path) -> None:
+    flip_bit(linear, WEIGHT)
+    before = (linear / "conv2linear.json").read_bytes()
+    assert not verify(linear, checksums=True, device="cpu").passed
+    assert (linear / "conv2linear.json").read_bytes() == before
+
+
+def test_verify_without_checksums_writes_nothing(linear: Path, source: Path) -> None:
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in linear.rglob("*")}
+    assert verify(linear, source=source, device="cpu").passed
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in linear.rglob("*")} == before
+
+
+def test_a_checkpoint_of_another_tool_is_checked_as_far_as_it_can_be(
+    linear: Path, source: Path
+) -> None:
+    (linear / "conv2linear.json").unlink()
+    for path in linear.glob("*.safetensors"):  # another tool serialises anew
+        save_file(load_file(path), path, metadata={"format": "pt", "tool": "another"})
+    verification = verify(linear, source=source, device="cpu")
+    assert verification.passed, verification.failed
+    found = outcomes(verification)
+    assert found["record"] == found["recorded tensors"] == found["recorded edits"] == "skip"
+    assert found["source"] == found["equivalence"] == "pass"
+
+
+def test_a_conv3d_checkpoint_is_not_sound(source: Path) -> None:
+    verification = verify(source, device="cpu")
+    assert {c.name for c in verification.failed} == {"layout", "config"}
+
+
+def test_a_skip_list_without_the_layer_fails(tiny_model: TinyModel, tmp_path: Path) -> None:
+    convert(tiny_model("glm4v", quantized="float"), tmp_path / "linear", device="cpu")
+    assert verify(tmp_path / "linear", device="cpu").passed
+
+    def empty(config: dict[str, Any]) -> None:
+        config["quantization_config"]["ignore"] = ["lm_head"]
+
+    edit_json(tmp_path / "linear" / "config.json", empty)
+    verification = verify(tmp_path / "linear", device="cpu")
+    assert "quantisation" in {c.name for c in verification.failed}
+
+
+def test_an_engine_that_leaves_the_layer_random_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers builds a linear layer for qwen2_vl and does not find its weight."""
+    monkeypatch.setitem(
+        MODEL_TYPES, "qwen2_vl", ModelType("qwen2_vl", embed_dim=1280, has_bias=False)
+    )
+    convert(save_relative(tmp_path / "source", "qwen2_vl"), tmp_path / "linear", device="cpu")
+    verification = verify(tmp_path / "linear", engine="transformers", device="cpu")
+    (check,) = verification.failed
+    assert check.name == "engine transformers"
+    assert "missing" in check.detail
+    assert "its values are not those of the file" in check.detail
+
+
+def test_an_old_transformers_is_a_skip_that_says_so(
+    linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conv2linear.engines import detection
+
+    real = detection.version
+    monkeypatch.setattr(
+        detection, "version", lambda name: "5.5.4" if name == "transformers" else real(name)
+    )
+    verification = verify(linear, engine="transformers", device="cpu")
+    check = verification.checks[-1]
+    assert (check.name, check.outcome) == ("engine transformers", "skip")
+    assert "5.5.4" in check.detail
+    assert "5.6" in check.detail
+
+
+def test_recorded_needs_a_source_on_record(linear: Path) -> None:
+    with pytest.raises(Conv2LinearError, match="records no source") as caught:
+        verify(linear, source="recorded", device="cpu")
+    assert caught.value.hint
+
+
+def test_a_missing_checkpoint_source_or_device_is_no_failed_check(
+    linear: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceNotFoundError):
+        verify(tmp_path / "nowhere")
+    with pytest.raises(SourceNotFoundError):
+        verify(linear, source=tmp_path / "nowhere")
+    with pytest.raises(DeviceError):
+        verify(linear, device="cuda:99")
+
+
+def test_the_report_is_markdown_and_joins_the_job_summary(
+    linear: Path, tmp_path: Path, run_here: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("# Before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    flip_bit(linear, WEIGHT)
+    done = run_here("verify", linear, "--device", "cpu", "--report", tmp_path / "report.md")
+    assert done.code == 1
+    report = (tmp_path / "report.md").read_text()
+    assert summary.read_text() == "# Before\n" + report + "\n"
+    assert "**not sound**" in report
+    assert "| recorded tensors | ❌ **fail** |" in report
+    assert "| linear |" in report
+    assert "| Conv3d |" in report
+    rows = [line for line in report.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+
+
+def test_an_overlay_is_verified_for_what_it_holds(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "overlay", device="cpu", changed_only=True)
+    verification = verify(tmp_path / "overlay", source=source, checksums=True, device="cpu")
+    assert verification.passed, verification.failed
+    record = next(c.detail for c in verification.checks if c.name == "record")
+    assert "overlay" in record
+    flip_bit(tmp_path / "overlay", WEIGHT)
+    failed = verify(tmp_path / "overlay", source=source, device="cpu").failed
+    assert {"recorded tensors", "equivalence", "source"} <= {c.name for c in failed}

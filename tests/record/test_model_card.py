@@ -1,0 +1,95 @@
+"""The model card keeps every byte but for what is added; huggingface_hub reads the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conv2linear import convert, restore
+from conv2linear.record.model_card import add_front_matter, edit_model_card, remove_section
+
+CARDS = {
+    "none": "",
+    "no front matter": "# A model\n\nWith --- a line.\n",
+    "no tags": "---\nlicense: mit\n---\n# A model\n",
+    "block tags": "---\ntags:\n- vision\n- ocr\nlicense: mit\n---\n# A model\n",
+    "indented tags": "---\ntags:\n  - vision\nlicense: mit\n---\n# A model\n",
+    "flow tags": "---\ntags: [vision, ocr]\n---\n# A model\n",
+    "empty flow tags": "---\ntags: []\n---\n# A model\n",
+    "empty tags": "---\ntags:\nlicense: mit\n---\n# A model\n",
+    "base model": "---\nbase_model: zai-org/GLM-4.5V\n---\n# A model\n",
+    "comments": "---\n# keep me\nlicense: mit  # and me\n---\n# A model\n",
+    "CRLF": "---\r\nlicense: mit\r\ntags:\r\n- vision\r\n---\r\n# A model\r\n",
+    "non-ASCII": "---\nlanguage:\n- zh\n---\n# 模型 é 😀\n",
+    "no final newline": "---\nlicense: mit\n---\n# A model",
+    "already tagged": "---\ntags:\n- conv2linear\n---\n# A model\n",
+}
+
+
+def data_of(text: str) -> dict[str, object]:
+    """Read the front matter as the Hub's own client does."""
+    return dict(ModelCard(text, ignore_metadata_errors=False).data.to_dict())
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_front_matter_gains_the_tag_and_the_base_model_and_nothing_else(name: str) -> None:
+    before = data_of(CARDS[name])
+    after = data_of(add_front_matter(CARDS[name], base_model="org/name"))
+    tags = before.pop("tags", None) or []
+    assert after.pop("tags") == [*tags, *(["conv2linear"] if "conv2linear" not in tags else [])]
+    assert after.pop("base_model") == before.pop("base_model", "org/name")
+    assert after == before
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_line_of_the_card_is_kept(name: str) -> None:
+    text = CARDS[name]
+    edited = edit_model_card(text or None, tool="0", origin=None, tensors=(), checks=())
+    position = 0
+    for line in text.splitlines(keepends=True):
+        kept = line.rstrip("]\n\r") if line.startswith("tags: [") else line.rstrip("\n")
+        assert kept in edited[position:], line
+        position = edited.index(kept, position)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_editing_twice_gives_one_section(name: str) -> None:
+    once = edit_model_card(CARDS[name], tool="0", origin=None, tensors=(), checks=())
+    twice = edit_model_card(once, tool="0", origin=None, tensors=(), checks=())
+    assert twice == once
+    assert "conv2linear -->" not in remove_section(once)
+
+
+@given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=20)))
+def test_no_body_is_ever_lost(lines: list[str]) -> None:
+    body = "\n".join(lines)
+    text = "---\nlicense: mit\n---\n" + body
+    assert edit_model_card(text, tool="0", origin=None, tensors=(), checks=()).startswith(
+        "---\nlicense: mit\ntags:\n- conv2linear\n---\n" + body.rstrip("\n")
+    )
+
+
+def test_convert_says_in_the_card_what_it_did_and_restore_takes_it_back(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    original = "---\r\nlicense: mit\r\n---\r\n# 模型\r\n\r\n\r\n"
+    (checkpoint / "README.md").write_bytes(original.encode())
+    convert(checkpoint, tmp_path / "linear", device="cpu")
+    text = (tmp_path / "linear" / "README.md").read_bytes().decode()
+    for promise in ("`[128, 3, 2, 14, 14]`", "`[128, 1176]`", "1176 one-hot", "5.6", "restore"):
+        assert promise in text
+    assert str(tmp_path) not in text
+    restore(tmp_path / "linear", tmp_path / "restored")
+    assert (tmp_path / "restored" / "README.md").read_bytes() == original.encode()
+
+
+def test_no_model_card_leaves_the_readme_alone(checkpoint: Path, tmp_path: Path) -> None:
+    convert(checkpoint, tmp_path / "without", device="cpu", model_card=False)
+    assert not (tmp_path / "without" / "README.md").exists()
+    (checkpoint / "README.md").write_bytes(b"\xff not UTF-8")
+    convert(checkpoint, tmp_path / "with", device="cpu", model_card=False)
+    assert (tmp_path / "with" / "README.md").read_bytes() == b"\xff not UTF-8"
