@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 
-class Conv2LinearError(Exception):
-    """Say in one line what went wrong and where; `hint` says what to do about it."""
+class Conv2LinearWarning(UserWarning):
+    """Something that the user should know and that stops nothing."""
 
-    exit_code = 2
+
+class Conv2LinearError(Exception):
+    """What every error of conv2linear is: one line that says what went wrong, and where.
+
+    `message` is that line; `hint` says what to do about it, None where nothing can be said.
+    `exit_code` is that of the command line: 1 where a check failed, else 2.
+    """
+
+    exit_code: int = 2
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -38,7 +46,7 @@ class NothingToConvertError(UnsupportedCheckpointError):
 
 
 class UnsafeQuantizationError(UnsupportedCheckpointError):
-    """The quantisation method would break, or might break, a linear patch embedding."""
+    """The quantization method would break, or might break, a linear patch embedding."""
 
 
 class OutputError(Conv2LinearError):
@@ -50,7 +58,7 @@ class SourceChangedError(Conv2LinearError):
 
 
 class DeviceError(Conv2LinearError):
-    """The device that was asked for is not there."""
+    """The device that was asked for does not exist here, or cannot be used."""
 
 
 class CheckFailedError(Conv2LinearError):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
+from conv2linear.errors import Conv2LinearError
 from conv2linear.progress import Progress
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class _StoppedError(Exception):
@@ -26,19 +27,34 @@ def default_workers() -> int:
     return min(8, max(4, os.cpu_count() or 1))
 
 
+def resolve_workers(workers: int | None) -> int:
+    """Return the number of threads that was asked for, or the default where it is None.
+
+    Raises `Conv2LinearError` for fewer than one.
+    """
+    if workers is None:
+        return default_workers()
+    if workers < 1:
+        raise Conv2LinearError(
+            f"workers is {workers}, expected 1 or more", hint="leave it out for the default"
+        )
+    return workers
+
+
 def map_parallel(
-    function: Callable[[Item, Callable[[int], None]], Result],
+    function: Callable[[Item, Callable[[int], None]], Returned],
     items: Sequence[Item],
     *,
     workers: int,
     progress: Progress,
-) -> list[Result]:
+) -> list[Returned]:
     """Call `function(item, on_bytes)` for each item and return the results in their order.
 
     `on_bytes` counts bytes on `progress`; once a piece has failed, or the user has interrupted,
     it raises in all the others. The first error is raised after every thread has ended. One
-    worker runs in the calling thread.
+    worker runs in the calling thread. Raises `Conv2LinearError` for fewer than one worker.
     """
+    workers = resolve_workers(workers)
     stop = threading.Event()
 
     def on_bytes(count: int) -> None:

@@ -10,7 +10,7 @@ from conv2linear.cli.bench import bench_command
 from conv2linear.cli.convert import convert_command
 from conv2linear.cli.engines import engines_command
 from conv2linear.cli.inspect import inspect_command
-from conv2linear.cli.output import print_usage_error
+from conv2linear.cli.output import Output
 from conv2linear.cli.push import push_command
 from conv2linear.cli.restore import restore_command
 from conv2linear.cli.verify import verify_command
@@ -59,6 +59,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer has no public base for its usage errors
             raise
-        print_usage_error(error)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "conv2linear"
+        Output().error(error.format_message(), f"{command} --help")
         return 2
     return code if isinstance(code, int) else 0

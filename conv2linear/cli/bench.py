@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from conv2linear.cli.options import Debug, Json, Quiet
-from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.output import Output, as_values, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.operations.bench.bench import Bench, LayerResult, Measurement
@@ -69,7 +69,7 @@ def _report(bench: Bench, plot: Path | None) -> Group:
     rows = [*_environment_rows(bench), *_tower_rows(bench.tower)]
     if plot is not None:
         rows.append(("chart", str(plot)))
-    return Group(_table(bench), facts(*rows))
+    return Group(_table(bench), key_value_table(*rows))
 
 
 def _table(bench: Bench) -> Table:

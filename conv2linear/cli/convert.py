@@ -19,7 +19,7 @@ from conv2linear.cli.options import (
     Source,
     Workers,
 )
-from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.output import Output, as_values, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
@@ -85,9 +85,9 @@ def convert_command(
                 progress=progress,
             )
     if dry_run:
-        output.result("convert", _plan_values(plan), facts(*_plan_rows(plan, out)))
+        output.result("convert", _plan_values(plan), key_value_table(*_plan_rows(plan, out)))
     else:
-        output.result("convert", _values(conversion), facts(*_rows(conversion)))
+        output.result("convert", _values(conversion), key_value_table(*_rows(conversion)))
 
 
 def _plan_values(plan: ConversionPlan) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conv2linear.cli.options import Debug, Json, Quiet
-from conv2linear.cli.output import Output, as_values
+from conv2linear.cli.output import Output
 from conv2linear.errors import Conv2LinearError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def engines_command(
         if not statuses:
             known = ", ".join(status.name for status in installed_engines())
             raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"known are {known}")
-    output.result("engines", {"engines": [as_values(s) for s in statuses]}, _table(statuses))
+    output.result("engines", {"engines": [s.to_dict() for s in statuses]}, _table(statuses))
     if engine is not None and not statuses[0].loads_linear:
         raise typer.Exit(2)
 

@@ -1,10 +1,10 @@
-"""Spell sizes, and text from outside, for people."""
+"""Format sizes, and text from outside, for people."""
 
 from __future__ import annotations
 
 
 def format_bytes(count: int) -> str:
-    """Spell a size as people read it, in powers of 1000."""
+    """Format a size as people read it, in powers of 1000."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
@@ -14,6 +14,6 @@ def format_bytes(count: int) -> str:
 
 
 def format_text(text: str) -> str:
-    """Spell text on one line, with escapes for what a terminal would obey instead of showing."""
+    """Put text on one line, with escapes for what a terminal would obey instead of showing."""
     line = " ".join(part.strip() for part in text.splitlines())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

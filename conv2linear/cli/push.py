@@ -8,7 +8,7 @@ import typer
 
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet
-from conv2linear.cli.output import Output, as_values, facts
+from conv2linear.cli.output import Output, as_values, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.operations.push import Push
@@ -55,9 +55,9 @@ def push_command(
         else:
             done = push(checkpoint, repo_id, **options)
     if dry_run:
-        output.result("push", _plan_values(plan), facts(*_plan_rows(plan)))
+        output.result("push", _plan_values(plan), key_value_table(*_plan_rows(plan)))
     else:
-        output.result("push", _values(done), facts(*_rows(done)))
+        output.result("push", _values(done), key_value_table(*_rows(done)))
 
 
 def _plan_values(plan: PushPlan) -> dict[str, Any]:

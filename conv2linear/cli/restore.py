@@ -9,7 +9,7 @@ import typer
 
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
-from conv2linear.cli.output import Output, facts
+from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.operations.restore import Restoration
@@ -35,7 +35,7 @@ def restore_command(
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
         )
-    output.result("restore", _values(restoration), facts(*_rows(checkpoint, restoration)))
+    output.result("restore", _values(restoration), key_value_table(*_rows(checkpoint, restoration)))
 
 
 def _values(restoration: Restoration) -> dict[str, Any]:

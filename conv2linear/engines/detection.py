@@ -14,13 +14,15 @@ from importlib.metadata import (
 from importlib.util import find_spec
 from pathlib import Path
 
+from conv2linear.result import Result
+
 # The first release that builds a linear patch embedding from `fusion_config`.
 _FUSING_TRANSFORMERS = (5, 6)
 _EXTERNAL_PACKAGE = "conv2linear.engines.sglang_models"
 
 
 @dataclass(frozen=True)
-class EngineStatus:
+class EngineStatus(Result):
     """What an engine in this environment does with a linear checkpoint.
 
     `version` is None where the engine is not installed. `plugin_active` tells whether a run

@@ -14,7 +14,7 @@ from conv2linear.output.record import _record
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import check_output, local_path
 from conv2linear.output.write import prepare_writing, write_files
-from conv2linear.parallel import default_workers
+from conv2linear.parallel import resolve_workers
 from conv2linear.plan.convert import ConversionPlan, build_plan
 from conv2linear.progress import NoProgress, Progress
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
@@ -105,7 +105,7 @@ def convert(
                 plan.checkpoint.repository,
                 staging=staging,
                 hardlink=hardlink,
-                workers=workers or default_workers(),
+                workers=resolve_workers(workers),
                 progress=progress,
             )
             progress.step("prove")

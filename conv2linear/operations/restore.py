@@ -14,7 +14,7 @@ from conv2linear.files.hash import hash_file
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import check_output, local_path
 from conv2linear.output.write import prepare_writing, write_files
-from conv2linear.parallel import default_workers
+from conv2linear.parallel import resolve_workers
 from conv2linear.plan.actions import PlannedFile
 from conv2linear.plan.restore import _plan_with, _plan_without
 from conv2linear.progress import NoProgress, Progress
@@ -75,7 +75,7 @@ def restore(
                 repository,
                 staging=staging,
                 hardlink=hardlink,
-                workers=workers or default_workers(),
+                workers=resolve_workers(workers),
                 progress=progress,
             )
             progress.step("prove")

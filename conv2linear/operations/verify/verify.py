@@ -28,7 +28,7 @@ from conv2linear.operations.verify.engine import _engine_check
 from conv2linear.operations.verify.equivalence import _check_equivalence
 from conv2linear.operations.verify.source import GIT_ATTRIBUTES, compare_with_source
 from conv2linear.operations.verify.subject import Outcome, Run, SkippedError, Verification
-from conv2linear.parallel import default_workers, map_parallel
+from conv2linear.parallel import map_parallel, resolve_workers
 from conv2linear.progress import NoProgress, Progress
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
@@ -72,7 +72,7 @@ def verify(
     Returns the outcome of each check. Raises `SourceNotFoundError` where there is no such
     checkpoint or source, and `DeviceError`.
     """
-    run = Run(open_source(checkpoint), workers or default_workers(), progress or NoProgress())
+    run = Run(open_source(checkpoint), resolve_workers(workers), progress or NoProgress())
     run.check("record", _read_record)
     run.check("files", _check_files)
     if source is not None:
