@@ -1,7 +1,8 @@
 """Load a checkpoint with stock transformers in a process of its own, and say what came of it.
 
 transformers patches a fused model class for the whole process, so one process loads one
-checkpoint. Run as `python -m tests.support.processes CHECKPOINT RESULT`; `load` does that and reads RESULT.
+checkpoint. Run as `python -m tests.support.processes CHECKPOINT RESULT`; `load` does that and
+reads RESULT.
 """
 
 from __future__ import annotations
