@@ -129,11 +129,10 @@ def _format_seconds(seconds: float) -> str:
 def _environment_rows(bench: Bench) -> list[tuple[str, str]]:
     environment = bench.environment
     threads = f", {bench.threads} threads" if environment.device == "cpu" else ""
-    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
     return [
         ("layer", bench.source or "random weights of GLM-4.5V's size"),
         ("device", f"{environment.device} ({environment.device_name}{threads})"),
-        ("versions", f"torch {environment.torch}{cudnn}"),
+        ("versions", environment.versions),
     ]
 
 

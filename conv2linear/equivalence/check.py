@@ -43,8 +43,12 @@ def check_equivalence(
     mismatch = _find_shape_mismatch(kernel, weight)
     early_failure = mismatch or _find_not_finite(weight=weight, bias=bias)
     if early_failure:
-        early_step = Step.EQUIVALENCE if mismatch else Step.FINITE
-        return Equivalence(early_failure, early_step, None, dtype, 0, 0, None, None, environment)
+        return Equivalence(
+            failure=early_failure,
+            failed_step=Step.EQUIVALENCE if mismatch else Step.FINITE,
+            dtype=dtype,
+            environment=environment,
+        )
     with torch.inference_mode(), full_precision():
         layers = Layers(kernel.to(device), weight.to(device), bias=move_to(bias, device))
         failure, conv3d_is_exact = compare_on_basis(layers, kernel)
@@ -104,8 +108,7 @@ def _median_time(layer: Callable[[Tensor], Tensor], patches: Tensor, device: tor
 
 def _broken_conv3d(environment: Environment, error: LayerError, is_exact: bool) -> str:
     what = "exceeds its error bound" if is_exact else "does not give its own columns back"
-    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
     return (
         f"Conv3d on this machine {what} ({error.max_over_bound:.3g} times the bound; "
-        f"torch {environment.torch}{cudnn}): the checkpoint is fine, the original layer is not"
+        f"{environment.versions}): the checkpoint is fine, the original layer is not"
     )

@@ -1,10 +1,13 @@
-"""What the equivalence check found; needs no torch."""
+"""What the equivalence check found, and where it ran; needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conv2linear.result import Result
 from conv2linear.text import TextEnum
+
+SPEED_PATCHES = 256  # that both layers are timed on
 
 
 class Step(TextEnum):
@@ -13,9 +16,6 @@ class Step(TextEnum):
     FINITE = "finite"
     EQUIVALENCE = "equivalence"
     NUMERICS = "numerics"
-
-
-SPEED_PATCHES = 256
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,40 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Environment:
-    """What the check ran on."""
+    """Where something was computed: `device` as torch names it, its model, and the libraries."""
 
     device: str
     device_name: str
     torch: str
     cudnn: str | None
 
+    @property
+    def versions(self) -> str:
+        """The libraries that computed: `torch 2.13.0, cuDNN 9.15.0`."""
+        return f"torch {self.torch}" + (f", cuDNN {self.cudnn}" if self.cudnn else "")
 
-@dataclass(frozen=True)
-class Equivalence:
+    def describe(self) -> str:
+        """Say the device and the libraries: `NVIDIA H200 (cuda:0), torch 2.13.0, cuDNN 9.15.0`."""
+        return f"{self.device_name} ({self.device}), {self.versions}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equivalence(Result):
     """Outcome of the check for one patch embedding: equal if `failure` is None.
 
-    `failed_step` says which step that was: finite, equivalence or numerics. `warning` is about this
-    machine's Conv3d, not about the checkpoint. The times are medians in seconds for
-    `speed_patches` patches.
+    `failed_step` says which step found the failure; what the steps behind it would have measured
+    is absent. `warning` is about this machine's Conv3d, not about the checkpoint. The times are
+    medians in seconds for `speed_patches` patches.
     """
 
-    failure: str | None
-    failed_step: Step | None
-    warning: str | None
+    failure: str | None = None
+    failed_step: Step | None = None
+    warning: str | None = None
     dtype: str
-    basis_patches: int
-    sampled_patches: int
-    linear: LayerError | None
-    conv3d: LayerError | None
+    basis_patches: int = 0
+    sampled_patches: int = 0
+    linear: LayerError | None = None
+    conv3d: LayerError | None = None
     environment: Environment
     speed_patches: int = SPEED_PATCHES
     linear_s: float | None = None

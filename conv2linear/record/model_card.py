@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from conv2linear.equivalence.outcome import Environment
 from conv2linear.record.manifest import CheckRecord, TensorRecord
 from conv2linear.sources.base import Origin
 
@@ -121,9 +122,7 @@ def _made_with(tool: str, origin: Origin | None) -> str:
 
 
 def _proof(check: CheckRecord) -> list[str]:
-    where = f"{check.device_name} ({check.device}), torch {check.torch}"
-    if check.cudnn:
-        where += f", cuDNN {check.cudnn}"
+    where = Environment(check.device, check.device_name, check.torch, check.cudnn).describe()
     return [
         f"all {check.basis_patches} one-hot patches, and the zero patch, give the same output "
         "as the kernel's own columns: the two layers are the same map;",

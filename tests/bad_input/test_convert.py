@@ -21,7 +21,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conv2linear.checkpoint.header import Header
-from conv2linear.equivalence import check as equivalence
 from conv2linear.operations import convert as conversion
 from conv2linear.output import write as writing
 from conv2linear.sources.folder import Folder
@@ -481,22 +480,25 @@ def test_a_value_that_is_not_finite_fails_the_check(
 def test_a_linear_weight_that_is_not_the_kernel_fails_the_check(
     refuse: Refuse, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    load_tensor = equivalence.load_tensor
+    frombuffer, loaded = torch.frombuffer, []
 
-    def load_badly(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-        tensor = load_tensor(content, dtype=dtype, shape=shape).clone()
-        if len(shape) == 2:
-            if fault == "transposed axes":
-                tensor = tensor.view(-1, 3, 2, 14, 14).transpose(1, 2).flatten(1)
-            elif fault == "flipped bit":
-                tensor.view(torch.int16)[77, 1000] ^= 1
-            elif fault == "swapped rows":
-                tensor[[3, 90]] = tensor[[90, 3]]
-            else:
-                tensor[5, 5] = float("nan")
-        return tensor
+    def load_badly(content: bytes, *, dtype: torch.dtype) -> torch.Tensor:
+        tensor = frombuffer(content, dtype=dtype)
+        loaded.append(tensor.numel())
+        if loaded != [128 * 1176, 128 * 1176]:  # the kernel comes first, then the linear weight
+            return tensor
+        tensor = tensor.clone().view(128, 1176)
+        if fault == "transposed axes":
+            tensor = tensor.view(-1, 3, 2, 14, 14).transpose(1, 2).flatten(1)
+        elif fault == "flipped bit":
+            tensor.view(torch.int16)[77, 1000] ^= 1
+        elif fault == "swapped rows":
+            tensor[[3, 90]] = tensor[[90, 3]]
+        else:
+            tensor[5, 5] = float("nan")
+        return tensor.flatten()
 
-    monkeypatch.setattr(equivalence, "load_tensor", load_badly)
+    monkeypatch.setattr(torch, "frombuffer", load_badly)
     words = {"flipped bit": "column 1000", "NaN": "weight is nan at [5, 5]"}.get(fault, "column")
     refuse(WEIGHT, "not the same map", words, code=1)
 

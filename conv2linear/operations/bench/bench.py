@@ -20,7 +20,8 @@ from conv2linear.equivalence.device import (
     wait_for,
 )
 from conv2linear.equivalence.error_bound import largest_error
-from conv2linear.equivalence.layers import Layers, load_tensor
+from conv2linear.equivalence.layers import Layers
+from conv2linear.equivalence.load import read_layer
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.equivalence.timing import Timing, time_call
 from conv2linear.errors import CheckFailedError, Conv2LinearError
@@ -189,13 +190,8 @@ def _random_layer() -> tuple[Tensor, Tensor]:
 
 def _read_layer(checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:
     """Read the first patch embedding, in either layout, as a kernel `[O, C, T, P, P]`."""
-    e = checkpoint.patch_embeddings[0]
-    content = checkpoint.read_tensor(e.shard, e.name)
-    kernel = load_tensor(content, dtype=e.dtype, shape=e.geometry.kernel_shape)
-    if e.bias is None or e.bias_shard is None:
-        return kernel, None
-    content = checkpoint.read_tensor(e.bias_shard, e.bias)
-    return kernel, load_tensor(content, dtype=e.dtype, shape=(e.geometry.embed_dim,))
+    layer = read_layer(checkpoint, checkpoint.patch_embeddings[0])
+    return layer.load_kernel(), layer.load_bias()
 
 
 def _measure(
@@ -281,14 +277,13 @@ def _find_wrong_conv3d(
     measurements: list[Measurement], environment: Environment
 ) -> tuple[str, ...]:
     """Name, for each dtype, the input on which Conv3d exceeds its bound the most."""
-    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
     worst: dict[str, tuple[float, str]] = {}
     for measurement in measurements:
         found = (measurement.conv3d.max_over_bound or 0.0, measurement.input.name)
         worst[measurement.dtype] = max(worst.get(measurement.dtype, found), found)
     return tuple(
         f"Conv3d is wrong on this machine: {name} in {dtype} is {ratio:.3g} times its error bound "
-        f"(torch {environment.torch}{cudnn})"
+        f"({environment.versions})"
         for dtype, (ratio, name) in worst.items()
         if ratio > 1
     )

@@ -134,8 +134,7 @@ def _title(bench: Bench) -> str:
     environment = bench.environment
     where = environment.device_name
     where += f", {bench.threads} threads" if environment.device == "cpu" else ""
-    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
     return (
         f"Patch embedding {list(bench.kernel_shape)}: Conv3d and the same map as a linear layer\n"
-        f"{where}, torch {environment.torch}{cudnn}"
+        f"{where}, {environment.versions}"
     )

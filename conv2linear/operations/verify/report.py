@@ -52,9 +52,6 @@ def render_report(verification: Verification) -> str:
 
 
 def _numbers(equivalence: Equivalence) -> list[str]:
-    environment = equivalence.environment
-    cudnn = f", cuDNN {environment.cudnn}" if environment.cudnn else ""
-    where = f"{environment.device_name} ({environment.device}), torch {environment.torch}{cudnn}"
     rows = [
         (name, error, seconds)
         for name, error, seconds in (
@@ -67,7 +64,8 @@ def _numbers(equivalence: Equivalence) -> list[str]:
         return []
     lines = [
         "",
-        f"On {where}, {equivalence.sampled_patches} sampled patches in {equivalence.dtype}:",
+        f"On {equivalence.environment.describe()}, {equivalence.sampled_patches} sampled patches "
+        f"in {equivalence.dtype}:",
         "",
         f"| layer | largest error | of its bound | time for {equivalence.speed_patches} patches |",
         "|---|---|---|---|",

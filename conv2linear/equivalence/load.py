@@ -1,0 +1,80 @@
+"""Load a patch embedding of a checkpoint for the check: the one place that makes tensors of it.
+
+The bytes are read from the shard once and never copied on the CPU: the kernel and the linear
+weight are two views of them, each with the shape that a header states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from conv2linear.checkpoint.checkpoint import Checkpoint
+from conv2linear.checkpoint.header import TensorInfo
+from conv2linear.checkpoint.patch_embedding import PatchEmbedding
+from conv2linear.equivalence.check import check_equivalence
+from conv2linear.equivalence.layers import load_tensor
+from conv2linear.equivalence.outcome import Equivalence
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """The bytes of a patch embedding as they lie in the shards: its weight, and its bias if any."""
+
+    embedding: PatchEmbedding
+    weight: bytes
+    bias: bytes | None
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of the weight and of the bias, by tensor name."""
+        e = self.embedding
+        hashes = {e.name: hashlib.sha256(self.weight).hexdigest()}
+        if e.bias is not None and self.bias is not None:
+            hashes[e.bias] = hashlib.sha256(self.bias).hexdigest()
+        return hashes
+
+    def load_kernel(self) -> Tensor:
+        """Return the weight, in whichever layout it is stored, as a kernel `[O, C, T, P, P]`."""
+        e = self.embedding
+        return load_tensor(self.weight, dtype=e.dtype, shape=e.geometry.kernel_shape)
+
+    def load_bias(self) -> Tensor | None:
+        """Return the bias `[O]`, None where there is none."""
+        if self.bias is None:
+            return None
+        e = self.embedding
+        return load_tensor(self.bias, dtype=e.dtype, shape=(e.geometry.embed_dim,))
+
+
+def read_layer(checkpoint: Checkpoint, embedding: PatchEmbedding) -> StoredLayer:
+    """Read the bytes of a patch embedding's weight and bias, and no others.
+
+    Raises `SourceChangedError` where a shard is cut off, and what reading the repository raises.
+    """
+    weight = checkpoint.read_tensor(embedding.shard, embedding.name)
+    return StoredLayer(embedding, weight, checkpoint.read_bias(embedding))
+
+
+def check_patch_embedding(
+    layer: StoredLayer, *, linear: TensorInfo, device: torch.device, kernel: bytes | None = None
+) -> Equivalence:
+    """Compare a patch embedding as a linear layer with the Conv3d that it stands for.
+
+    `linear` is what the header of the linear checkpoint says of the weight: the same bytes are
+    read with that dtype and shape. `kernel` are the bytes of the Conv3d's kernel where they come
+    from another checkpoint, in the dtype of `layer`; without them the kernel is the weight's own.
+    """
+    e = layer.embedding
+    return check_equivalence(
+        load_tensor(
+            layer.weight if kernel is None else kernel,
+            dtype=e.dtype,
+            shape=e.geometry.kernel_shape,
+        ),
+        load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape),
+        bias=layer.load_bias(),
+        device=device,
+    )

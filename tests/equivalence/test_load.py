@@ -1,0 +1,110 @@
+"""A patch embedding is loaded for the check once, as its shards hold it, and without a copy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.equivalence.load import StoredLayer, check_patch_embedding, read_layer
+from conv2linear.equivalence.outcome import Step
+from conv2linear.operations.convert import convert
+
+WEIGHT = "model.visual.patch_embed.proj.weight"
+BIAS = "model.visual.patch_embed.proj.bias"
+CPU = torch.device("cpu")
+TinyModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def source(tiny_model: TinyModel) -> Checkpoint:
+    return open_checkpoint(tiny_model())
+
+
+@pytest.fixture(scope="module")
+def linear(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    out = tmp_path_factory.mktemp("linear") / "out"
+    convert(tiny_model(), out, device="cpu")
+    return open_checkpoint(out)
+
+
+@pytest.fixture(scope="module")
+def tensors(tiny_model: TinyModel) -> dict[str, torch.Tensor]:
+    def items() -> Iterator[tuple[str, torch.Tensor]]:
+        for shard in tiny_model().glob("*.safetensors"):
+            yield from load_file(shard).items()
+
+    return dict(items())
+
+
+def first_layer(checkpoint: Checkpoint) -> StoredLayer:
+    return read_layer(checkpoint, checkpoint.patch_embeddings[0])
+
+
+@pytest.mark.parametrize("layout", ["source", "linear"])
+def test_a_layer_is_loaded_as_the_kernel_and_bias_of_the_checkpoint(
+    layout: str, tensors: dict[str, torch.Tensor], request: pytest.FixtureRequest
+) -> None:
+    layer = first_layer(request.getfixturevalue(layout))
+    assert torch.equal(layer.load_kernel(), tensors[WEIGHT])
+    bias = layer.load_bias()
+    assert bias is not None
+    assert torch.equal(bias, tensors[BIAS])
+
+
+def test_a_layer_names_the_hash_of_each_of_its_tensors(
+    source: Checkpoint, tensors: dict[str, torch.Tensor]
+) -> None:
+    content = {
+        name: tensors[name].contiguous().view(torch.uint8).numpy().tobytes()
+        for name in (WEIGHT, BIAS)
+    }
+    expected = {name: hashlib.sha256(each).hexdigest() for name, each in content.items()}
+    assert first_layer(source).hashes() == expected
+
+
+def test_loading_a_layer_makes_no_copy_of_its_bytes(source: Checkpoint) -> None:
+    layer = first_layer(source)
+    assert layer.load_kernel().data_ptr() == layer.load_kernel().data_ptr()
+    assert (
+        layer.load_kernel().data_ptr()
+        == torch.frombuffer(layer.weight, dtype=torch.int8).data_ptr()
+    )
+
+
+def test_a_source_is_the_same_map_with_the_shape_that_its_linear_header_states(
+    source: Checkpoint, linear: Checkpoint
+) -> None:
+    embedding = linear.patch_embeddings[0]
+    stated = linear.headers[embedding.shard].tensors[WEIGHT]
+    outcome = check_patch_embedding(first_layer(source), linear=stated, device=CPU)
+    assert outcome.failure is None
+    assert outcome.basis_patches == 1176
+
+
+def test_a_linear_weight_is_held_against_the_kernel_of_its_source(
+    source: Checkpoint, linear: Checkpoint
+) -> None:
+    layer = first_layer(linear)
+    stated = linear.headers[layer.embedding.shard].tensors[WEIGHT]
+    kernel = first_layer(source).weight
+    assert check_patch_embedding(layer, linear=stated, kernel=kernel, device=CPU).failure is None
+    damaged = bytes([kernel[0] ^ 1]) + kernel[1:]
+    outcome = check_patch_embedding(layer, linear=stated, kernel=damaged, device=CPU)
+    assert outcome.failed_step == Step.EQUIVALENCE
+    assert outcome.failure is not None
+    assert outcome.failure.startswith("column 0 of the linear weight is not kernel[:, 0, 0, 0, 0]")
+
+
+def test_a_header_that_states_another_shape_is_found(source: Checkpoint) -> None:
+    layer = first_layer(source)
+    stated = source.headers[layer.embedding.shard].tensors[WEIGHT]  # still the kernel's shape
+    outcome = check_patch_embedding(layer, linear=stated, device=CPU)
+    assert outcome.failed_step == Step.EQUIVALENCE
+    assert outcome.failure is not None
+    assert "expected torch." in outcome.failure
