@@ -16,6 +16,7 @@ from conv2linear.checkpoint.index import SINGLE_FILE, check_weight_map, read_wei
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, find_patch_embeddings
 from conv2linear.errors import BadCheckpointError, SourceChangedError
 from conv2linear.files.disk_errors import disk_errors
+from conv2linear.paths import StrPath
 from conv2linear.sources.base import FileInfo, Repository, read_text
 from conv2linear.sources.open import open_source
 
@@ -112,7 +113,7 @@ def _read_header(repository: Repository, shard: str) -> Header:
     return parse_header(raw, file_bytes=size, label=shard)
 
 
-def open_checkpoint(source: str | Path, *, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(source: StrPath, *, revision: str | None = None) -> Checkpoint:
     """Open a checkpoint: a folder that exists, or else `org/name[@revision]` on the Hub.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.

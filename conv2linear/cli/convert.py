@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 def convert_command(
     source: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")],
     revision: Revision = None,
     device: Device = "auto",
     hardlink: Hardlink = False,
@@ -102,7 +101,7 @@ def _plan_values(plan: ConversionPlan) -> dict[str, Any]:
     }
 
 
-def _plan_rows(plan: ConversionPlan, out: Path) -> list[tuple[str, str]]:
+def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
     rows = [(f.action.value, f"{f.name}  {format_bytes(f.output_bytes)}") for f in plan.files]
     rows.append(("download", format_bytes(plan.download_bytes)))
     rows.append(("write", f"{format_bytes(plan.output_bytes)} to {out} (nothing written now)"))

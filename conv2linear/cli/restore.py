@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,7 @@ def restore_command(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A linear checkpoint that was converted.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")],
     hardlink: Hardlink = False,
     force: Force = False,
     workers: Workers = None,

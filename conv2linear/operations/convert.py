@@ -12,9 +12,10 @@ from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.errors import CheckFailedError
 from conv2linear.output.record import _record
 from conv2linear.output.staging import Staging
-from conv2linear.output.target import check_output, local_path
+from conv2linear.output.target import check_output, local_path, parse_out
 from conv2linear.output.write import prepare_writing, write_files
 from conv2linear.parallel import resolve_workers
+from conv2linear.paths import StrPath
 from conv2linear.plan.convert import ConversionPlan, build_plan
 from conv2linear.progress import NoProgress, Progress
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
@@ -34,7 +35,7 @@ class Conversion:
 
 
 def plan_conversion(
-    source: str | Path,
+    source: StrPath,
     *,
     revision: str | None = None,
     allow_unsafe_quantization: bool = False,
@@ -55,8 +56,8 @@ def plan_conversion(
 
 
 def convert(
-    source: str | Path,
-    out: str | Path,
+    source: StrPath,
+    out: StrPath,
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -78,7 +79,7 @@ def convert(
     Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where
     `out` cannot be written, and what `plan_conversion` raises.
     """
-    out, progress = Path(out), progress or NoProgress()
+    out, progress = parse_out(out), progress or NoProgress()
     check_output(out, force=force, source=local_path(source))
     progress.step("open")
     plan = plan_conversion(

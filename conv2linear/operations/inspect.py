@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
 from conv2linear.errors import UnsupportedCheckpointError
+from conv2linear.paths import StrPath
 from conv2linear.plan.convert import build_plan
 from conv2linear.sources.base import Origin
 
@@ -53,7 +53,7 @@ class Inspection:
     refusal_reason: str | None
 
 
-def inspect_checkpoint(source: str | Path, *, revision: str | None = None) -> Inspection:
+def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspection:
     """Read config, index and headers of a folder or Hub repository, and no tensor.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.

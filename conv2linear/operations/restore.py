@@ -12,9 +12,10 @@ from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.errors import BadHeaderError, CheckFailedError, NothingToConvertError
 from conv2linear.files.hash import hash_file
 from conv2linear.output.staging import Staging
-from conv2linear.output.target import check_output, local_path
+from conv2linear.output.target import check_output, local_path, parse_out
 from conv2linear.output.write import prepare_writing, write_files
 from conv2linear.parallel import resolve_workers
+from conv2linear.paths import StrPath
 from conv2linear.plan.actions import PlannedFile
 from conv2linear.plan.restore import _plan_with, _plan_without
 from conv2linear.progress import NoProgress, Progress
@@ -34,8 +35,8 @@ class Restoration:
 
 
 def restore(
-    checkpoint: str | Path,
-    out: str | Path,
+    checkpoint: StrPath,
+    out: StrPath,
     *,
     hardlink: bool = False,
     force: bool = False,
@@ -52,7 +53,7 @@ def restore(
     `NothingToConvertError` where the checkpoint is not linear, `OutputError` and
     `BadCheckpointError`.
     """
-    out, progress = Path(out), progress or NoProgress()
+    out, progress = parse_out(out), progress or NoProgress()
     check_output(out, force=force, source=local_path(checkpoint))
     progress.step("open")
     repository = open_source(checkpoint)

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from conv2linear.checkpoint.config import CONFIG_NAME
-from conv2linear.errors import OutputError
+from conv2linear.errors import OutputError, SourceNotFoundError
+from conv2linear.paths import StrPath, parse_path
 
 
 def check_output(out: Path, *, force: bool, source: Path | None) -> None:
@@ -27,9 +28,18 @@ def check_output(out: Path, *, force: bool, source: Path | None) -> None:
         )
 
 
-def local_path(source: str | Path) -> Path | None:
-    """Return the path of a source on this machine, None for one on the Hub."""
-    return Path(source) if Path(source).exists() else None
+def parse_out(out: StrPath) -> Path:
+    """Return the path of OUT. Raises `OutputError` where no folder can have such a name."""
+    return parse_path(out, what="OUT", error=OutputError)
+
+
+def local_path(source: StrPath) -> Path | None:
+    """Return the path of a source on this machine, None for one on the Hub.
+
+    Raises `SourceNotFoundError` where nothing can have such a name.
+    """
+    path = parse_path(source, what="source", error=SourceNotFoundError)
+    return path if path.exists() else None
 
 
 def _check_apart(out: Path, source: Path) -> None:

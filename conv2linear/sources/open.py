@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from conv2linear.errors import Conv2LinearError, SourceNotFoundError
 from conv2linear.files.disk_errors import disk_errors
+from conv2linear.paths import StrPath, parse_path
 from conv2linear.sources.base import Repository
 from conv2linear.sources.folder import Folder
 
 _HUB_ID = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
 
 
-def open_source(source: str | Path, *, revision: str | None = None) -> Repository:
+def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
     """Open what a SOURCE names, without reading anything of it but the list of files.
 
     `./x` and `/x` are never asked of the Hub. Raises `SourceNotFoundError` and `HubError`.
     """
-    path, name = Path(source), str(source)
+    path, name = parse_path(source, what="source", error=SourceNotFoundError), os.fspath(source)
     if path.exists():
         if revision is not None:
             raise Conv2LinearError(
@@ -28,7 +29,7 @@ def open_source(source: str | Path, *, revision: str | None = None) -> Repositor
         with disk_errors(path):
             return Folder(path)
     match = _HUB_ID.fullmatch(name)
-    if isinstance(source, Path) or match is None or name.startswith((".", "/", "~")):
+    if not isinstance(source, str) or match is None or name.startswith((".", "/", "~")):
         raise SourceNotFoundError(
             f"{name}: no such folder",
             hint="give a folder that exists, or a Hub id such as zai-org/GLM-4.5V",
