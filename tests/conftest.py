@@ -1,23 +1,22 @@
-"""Checkpoints and command lines that several tests share."""
+"""The fixtures that several tests share: checkpoints, command lines, a small disk."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
+from tests.support.contents import snapshot
+from tests.support.processes import Finished, RunCli
 
-Snapshot = dict[str, tuple[bytes, int, int]]
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that saves a tiny model once and returns its folder, not to be changed."""
-    from tests.support.models import save_model, save_quantized_model
+    from tests.support.models import save_model
+    from tests.support.quantized_models import save_quantized_model
 
     root = tmp_path_factory.mktemp("models")
     saved: dict[str, Path] = {}
@@ -73,36 +73,6 @@ def out(tmp_path: Path) -> Path:
     """Return a name for an output, in a folder that holds nothing else."""
     (tmp_path / "outputs").mkdir()
     return tmp_path / "outputs" / "linear"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A command line that has ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document on stdout."""
-        return json.loads(self.stdout)
-
-    def assert_refused(self, *words: str, code: int = 2) -> None:
-        """Check that it ended with one line of error that has these words, and a hint at most."""
-        assert self.code == code, self.stderr
-        assert self.stdout == ""
-        assert "Traceback" not in self.stderr
-        lines = self.stderr.splitlines()
-        errors = [line for line in lines if line.startswith("error: ")]
-        assert len(errors) == 1, self.stderr
-        assert lines.index(errors[0]) >= len(lines) - 2, self.stderr
-        assert all(line.startswith("hint: ") for line in lines[lines.index(errors[0]) + 1 :])
-        for word in words:
-            assert word in errors[0], errors[0]
-
-
-RunCli = Callable[..., Finished]
 
 
 @pytest.fixture(scope="session")
@@ -159,19 +129,6 @@ def run_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         return Finished(code, *capsys.readouterr())
 
     return run
-
-
-def snapshot(folder: Path) -> Snapshot:
-    """Return content, mode and modification time of every file in a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): (
-            path.read_bytes(),
-            path.stat().st_mode,
-            path.stat().st_mtime_ns,
-        )
-        for path in files
-    }
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import conv2linear
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.cli.app import app
-from tests.conftest import RunCli
+from tests.support.processes import RunCli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -24,7 +24,8 @@ from conv2linear.checkpoint.header import Header
 from conv2linear.operations import convert as conversion
 from conv2linear.output import write as writing
 from conv2linear.sources.folder import Folder
-from tests.conftest import Finished, RunCli, snapshot
+from tests.support.contents import snapshot
+from tests.support.processes import Finished, RunCli
 
 WEIGHT = "model.visual.patch_embed.proj.weight"
 BIAS = "model.visual.patch_embed.proj.bias"

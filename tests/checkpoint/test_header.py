@@ -34,8 +34,7 @@ from conv2linear.checkpoint.header_edit import (
 )
 from conv2linear.errors import BadHeaderError
 from conv2linear.output.patch_header import replace_header
-
-WEIGHT = "model.visual.patch_embed.proj.weight"
+from tests.support.checkpoints import BIAS, WEIGHT
 
 
 def file_of(header: bytes | str | dict[str, Any], data: bytes = b"") -> bytes:
@@ -358,7 +357,7 @@ def save(path: Path) -> dict[str, torch.Tensor]:
     tensors = {
         WEIGHT: torch.randn(8, 3, 2, 4, 4),
         "模型.视觉": torch.randn(3).bfloat16(),
-        "model.visual.patch_embed.proj.bias": torch.randn(8),
+        BIAS: torch.randn(8),
     }
     save_file(tensors, path, metadata={"format": "pt", "说明": "naïve 🙂"})
     return tensors

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from conv2linear import convert, inspect_checkpoint
 from conv2linear.checkpoint.header import read_header
-from tests.conftest import Finished, RunCli, snapshot
+from tests.support.checkpoints import WEIGHT
+from tests.support.contents import snapshot
 from tests.support.hub_server import Fault, HubServer, Log, gated, invalid_token
+from tests.support.processes import Finished, RunCli
 
-WEIGHT = "model.visual.patch_embed.proj.weight"
-BIAS = "model.visual.patch_embed.proj.bias"
 NO_WAIT = (("retry-after", "0"),)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +19,23 @@ from safetensors.torch import load_file, save_file
 from conv2linear import convert, inspect_checkpoint
 from conv2linear.checkpoint.header import read_header
 from conv2linear.operations.convert import Conversion
-from tests.conftest import RunCli, snapshot
-from tests.support.models import GLM_TYPES
-from tests.support.processes import Loaded, load, logits_of
+from tests.support.checkpoints import WEIGHT
+from tests.support.contents import (
+    manifest_of,
+    read_tensors,
+    sha256,
+    shard_with,
+    shards_of,
+    snapshot,
+)
+from tests.support.damage import rename_tensors
+from tests.support.load_in_transformers import Loaded, load, logits_of
+from tests.support.models import GLM_TYPES, TinyModel
+from tests.support.processes import RunCli
 
-WEIGHT = "model.visual.patch_embed.proj.weight"
 MODULE = "model.visual.patch_embed.linear_proj"
 NEW_FILES = {"conv2linear.json", "README.md"}
 EDITED_FILES = {"config.json", "README.md"}
-TinyModel = Callable[..., Path]
-
-
-def shards_of(folder: Path) -> dict[str, Path]:
-    """Return the shards of a checkpoint by name."""
-    return {path.name: path for path in folder.glob("*.safetensors")}
-
-
-def shard_with(folder: Path, name: str = WEIGHT) -> Path:
-    """Return the shard that holds a tensor."""
-    for path in shards_of(folder).values():
-        with safe_open(path, framework="pt") as file:
-            if name in set(file.keys()):
-                return path
-    raise AssertionError(f"no {name} in {folder}")
-
-
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Read all tensors with the library itself."""
-    tensors: dict[str, torch.Tensor] = {}
-    for path in shards_of(folder).values():
-        tensors |= load_file(path)
-    return tensors
-
-
-def rename_tensors(folder: Path, rename: Callable[[str], str]) -> None:
-    """Save every shard, and the index, under other names of the tensors."""
-    for path in shards_of(folder).values():
-        renamed = {rename(name): tensor for name, tensor in load_file(path).items()}
-        save_file(renamed, path, metadata={"format": "pt"})
-    path = folder / "model.safetensors.index.json"
-    index = json.loads(path.read_text())
-    index["weight_map"] = {rename(name): shard for name, shard in index["weight_map"].items()}
-    path.write_text(json.dumps(index, indent=2))
 
 
 # --- what transformers makes of it ----------------------------------------------------------------
@@ -312,14 +285,6 @@ def test_read_only_files_are_converted(checkpoint: Path, out: Path) -> None:
 
 
 # --- conv2linear.json -----------------------------------------------------------------------------
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "conv2linear.json").read_text())
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def test_the_manifest_records_weights_headers_files_and_edits(

@@ -17,8 +17,8 @@ from conv2linear.operations.restore import restore
 from conv2linear.operations.verify.verify import verify
 from conv2linear.plan.push import Transfer
 from conv2linear.progress import NoProgress
-from tests.conftest import RunCli, snapshot
-from tests.support import processes
+from tests.support import load_in_transformers
+from tests.support.contents import snapshot
 from tests.support.hub_server import Fault, Log, gated
 from tests.support.hub_upload_server import (
     OWNER_TOKEN,
@@ -26,6 +26,7 @@ from tests.support.hub_upload_server import (
     HubUploadServer,
     received_bytes,
 )
+from tests.support.processes import RunCli
 
 SOURCE = "org/source"
 RESHAPED = "model-00001-of-00009.safetensors"
@@ -166,7 +167,7 @@ def test_a_pushed_repository_downloaded_by_the_real_client_is_sound(
     verification = verify(folder, source="recorded", checksums=True)
     assert verification.passed, verification.failed
     assert {check.outcome for check in verification.checks} == {"pass"}
-    loaded = processes.load(folder, tmp_path / "result.safetensors")
+    loaded = load_in_transformers.load(folder, tmp_path / "result.safetensors")
     assert (loaded.missing, loaded.unexpected, loaded.mismatched) == ([], [], [])
     assert loaded.projection == "linear_proj"
     assert loaded.projection_is_the_file

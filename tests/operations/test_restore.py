@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import struct
@@ -18,27 +17,10 @@ from safetensors.torch import load_file
 
 from conv2linear import convert, inspect_checkpoint, restore
 from conv2linear.errors import CheckFailedError, NothingToConvertError, OutputError
-from tests.conftest import RunCli
-from tests.support.models import GLM_TYPES
-
-WEIGHT = "model.visual.patch_embed.proj.weight"
-TinyModel = Callable[..., Path]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def shard_with_weight(folder: Path) -> Path:
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as shard:
-            if WEIGHT in set(shard.keys()):
-                return path
-    raise AssertionError(f"no {WEIGHT} in {folder}")
+from tests.support.checkpoints import WEIGHT
+from tests.support.contents import hashes, shard_with
+from tests.support.models import GLM_TYPES, TinyModel
+from tests.support.processes import RunCli
 
 
 def respell_header(path: Path, spell: Callable[[dict[str, Any]], bytes]) -> None:
@@ -94,7 +76,7 @@ SPELLINGS: dict[str, Callable[[dict[str, Any]], bytes]] = {
 def test_the_headers_own_spelling_comes_back(
     spelling: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    respell_header(shard_with_weight(checkpoint), SPELLINGS[spelling])
+    respell_header(shard_with(checkpoint), SPELLINGS[spelling])
     before = hashes(checkpoint)
     convert(checkpoint, tmp_path / "linear", device="cpu")
     assert inspect_checkpoint(tmp_path / "linear").layout == "linear"
@@ -118,7 +100,7 @@ def test_without_a_record_a_header_that_is_too_short_grows(
     source = tiny_model("glm4v")
     convert(source, tmp_path / "linear", device="cpu", model_card=False)
     (tmp_path / "linear" / "conv2linear.json").unlink()
-    shard = shard_with_weight(tmp_path / "linear")
+    shard = shard_with(tmp_path / "linear")
     respell_header(shard, lambda h: json.dumps(h, separators=(",", ":")).encode())
     restore(tmp_path / "linear", tmp_path / "restored")
     restored = load_file(tmp_path / "restored" / shard.name)
@@ -134,7 +116,7 @@ def test_without_a_record_a_header_that_is_too_short_grows(
 
 def test_a_weight_that_was_changed_is_not_restored(checkpoint: Path, tmp_path: Path) -> None:
     convert(checkpoint, tmp_path / "linear", device="cpu")
-    shard = shard_with_weight(tmp_path / "linear")
+    shard = shard_with(tmp_path / "linear")
     raw = bytearray(shard.read_bytes())
     (length,) = struct.unpack("<Q", raw[:8])
     start = 8 + length + json.loads(raw[8 : 8 + length])[WEIGHT]["data_offsets"][0]
@@ -173,7 +155,7 @@ def test_hard_links_share_unchanged_files_and_only_those(checkpoint: Path, tmp_p
     convert(checkpoint, tmp_path / "linear", device="cpu", hardlink=True)
     restore(tmp_path / "linear", tmp_path / "restored", hardlink=True)
     assert hashes(tmp_path / "restored") == hashes(checkpoint)
-    changed = {shard_with_weight(checkpoint).name, "config.json"}
+    changed = {shard_with(checkpoint).name, "config.json"}
     for name in hashes(checkpoint):
         same = (checkpoint / name).samefile(tmp_path / "restored" / name)
         assert same == (name not in changed), name
@@ -186,7 +168,7 @@ def test_restoring_an_overlay_gives_the_sources_files_back(
     convert(checkpoint, tmp_path / "overlay", device="cpu", changed_only=True)
     restoration = restore(tmp_path / "overlay", tmp_path / "restored")
     assert restoration.partial
-    expected = {shard_with_weight(checkpoint).name, "config.json", "README.md"}
+    expected = {shard_with(checkpoint).name, "config.json", "README.md"}
     found = hashes(tmp_path / "restored")
     assert found == {name: h for name, h in hashes(checkpoint).items() if name in expected}
 
@@ -211,6 +193,6 @@ def test_the_command_line_says_what_came_back(
     assert done.json["exact"]
     actions = {file["name"]: file["action"] for file in done.json["files"]}
     assert actions["config.json"] == "edit"
-    assert actions[shard_with_weight(checkpoint).name] == "reshape"
+    assert actions[shard_with(checkpoint).name] == "reshape"
     shutil.rmtree(tmp_path / "restored")
     assert "by the record" in run_here("restore", tmp_path / "linear", tmp_path / "restored").stdout

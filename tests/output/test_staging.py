@@ -23,9 +23,8 @@ from conv2linear.operations import convert as conversion
 from conv2linear.output import staging
 from conv2linear.output import write as writing
 from conv2linear.output.staging import Staging
-from tests.conftest import RunCli, snapshot
-
-WEIGHT = "model.visual.patch_embed.proj.weight"
+from tests.support.contents import snapshot
+from tests.support.processes import RunCli
 
 
 @pytest.fixture

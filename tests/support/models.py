@@ -1,29 +1,41 @@
-"""Tiny random GLM-V checkpoints, made and saved by transformers itself."""
+"""Tiny random checkpoints of every supported model type, made and saved by transformers itself.
+
+They are of the least size that the engines accept too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from compressed_tensors.compressors import ModelCompressor
-from compressed_tensors.quantization import (
-    QuantizationArgs,
-    QuantizationConfig,
-    QuantizationScheme,
-    QuantizationStrategy,
-    apply_quantization_config,
-)
-from compressed_tensors.quantization.utils import calculate_qparams
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 GLM_TYPES = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glm5_next")
+OTHER_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "exaone4_5", "cohere_compass")
+TinyModel = Callable[..., Path]  # what the fixture `tiny_model` is
 IMAGE_TOKEN, VIDEO_TOKEN = 1000, 1001
 GRID = [[1, 8, 8]]  # 64 patches, which merge to 16 image tokens
 
 
-def make_config(model_type: str, *, patch_size: int = 14, temporal_patch_size: int = 2) -> Any:
-    """Return a config of the least size that the engines accept too."""
+def make_config(model_type: str, **sizes: int) -> Any:
+    """Return a config; `sizes` are `patch_size` and `temporal_patch_size` of a GLM."""
+    if model_type in GLM_TYPES:
+        return _glm_config(model_type, **sizes)
+    assert not sizes, f"the sizes of {model_type} are not to be chosen here"
+    return AutoConfig.for_model(
+        model_type,
+        text_config=_other_text_config(model_type),
+        vision_config=_other_vision_config(model_type),
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=VIDEO_TOKEN,
+        vision_start_token_id=1002,
+        vision_end_token_id=1003,
+    )
+
+
+def _glm_config(model_type: str, *, patch_size: int = 14, temporal_patch_size: int = 2) -> Any:
     vision = {
         "depth": 2,
         "hidden_size": 128,
@@ -95,6 +107,64 @@ def _next_text_config() -> dict[str, Any]:
     }
 
 
+def _other_text_config(model_type: str) -> dict[str, Any]:
+    rotary, sections = (0.5, [4, 2, 2])
+    if model_type in ("exaone4_5", "qwen2_vl"):
+        rotary, sections = (1.0, [8, 4, 4])
+    rope: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": rotary,
+        "mrope_section": sections,
+    }
+    text = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "moe_intermediate_size": 64,
+        # The fourth layer of qwen3_5 is the first with full attention.
+        "num_hidden_layers": 4 if model_type.startswith("qwen3_5") else 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "vocab_size": 1024,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": 2,
+        "max_position_embeddings": 2048,
+        "rope_parameters": rope,
+    }
+    if model_type == "exaone4_5":
+        text["model_type"] = "exaone4"
+    if model_type == "cohere_compass":
+        text |= {
+            "layer_types": ["full_attention"] * 2,
+            "rope_parameters": {"full_attention": rope},
+        }
+    return text
+
+
+def _other_vision_config(model_type: str) -> dict[str, Any]:
+    vision = {
+        "depth": 2,
+        "hidden_size": 128,
+        "embed_dim": 128,
+        "num_heads": 4,
+        "intermediate_size": 256,
+        "out_hidden_size": 128,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "spatial_merge_size": 2,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 1],
+        "fullatt_block_indexes": [0],
+    }
+    if model_type == "exaone4_5":
+        vision["num_key_value_heads"] = 4
+    return vision
+
+
 def save_model(
     folder: Path,
     model_type: str,
@@ -104,47 +174,13 @@ def save_model(
     **sizes: int,
 ) -> Path:
     """Save a random model of this type; `max_shard_size` decides whether it is sharded."""
-    model = _random_model(model_type, dtype=dtype, **sizes)
+    model = make_model(model_type, dtype=dtype, **sizes)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
 
 
-def save_quantized_model(
-    folder: Path, model_type: str, *, kind: str = "float", max_shard_size: str = "300KB"
-) -> Path:
-    """Save a model whose linear layers compressed-tensors has made 8-bit: `float` or `int`.
-
-    Each output channel has its own weight scale, each token that of its activations, as the
-    published FP8 checkpoints have it. A Conv3d is no target, so only `lm_head` is ignored.
-    """
-    scheme = QuantizationScheme(
-        targets=["Linear"],
-        weights=QuantizationArgs(num_bits=8, type=kind, strategy=QuantizationStrategy.CHANNEL),
-        input_activations=QuantizationArgs(
-            num_bits=8, type=kind, strategy=QuantizationStrategy.TOKEN, dynamic=True
-        ),
-    )
-    config = QuantizationConfig(
-        config_groups={"group_0": scheme},
-        format=f"{kind}-quantized",
-        ignore=["lm_head"],
-        quantization_status="compressed",
-    )
-    model = _random_model(model_type)
-    apply_quantization_config(model, config)
-    for module in model.modules():
-        if hasattr(module, "weight_scale"):
-            low, high = module.weight.detach().aminmax(dim=1, keepdim=True)
-            scale, _ = calculate_qparams(low, high, scheme.weights)
-            module.weight_scale.data.copy_(scale)
-    compressor = ModelCompressor.from_pretrained_model(model)
-    compressor.compress_model(model)
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    compressor.update_config(folder)
-    return folder
-
-
-def _random_model(model_type: str, *, dtype: torch.dtype = torch.bfloat16, **sizes: int) -> Any:
+def make_model(model_type: str, *, dtype: torch.dtype = torch.bfloat16, **sizes: int) -> Any:
+    """Return a model with random parameters."""
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(make_config(model_type, **sizes)).to(dtype)
     with torch.no_grad():

@@ -1,108 +1,58 @@
-"""Load a checkpoint with stock transformers in a process of its own, and say what came of it.
-
-transformers patches a fused model class for the whole process, so one process loads one
-checkpoint. Run as `python -m tests.support.processes CHECKPOINT RESULT`; `load` does that and
-reads RESULT.
-"""
+"""Programs that tests run in processes of their own, and what came of them."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-
-ROOT = Path(__file__).parents[2]
+from typing import Any
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What transformers made of a checkpoint; `projection` is `linear_proj` or `proj`."""
+class Finished:
+    """A command line that has ended."""
 
-    missing: list[str]
-    unexpected: list[str]
-    mismatched: list[str]
-    errors: list[str]
-    patch_embedding_class: str
-    projection: str
-    projection_class: str
-    projection_is_the_file: bool
-    logits: torch.Tensor
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.stdout)
+
+    def assert_refused(self, *words: str, code: int = 2) -> None:
+        """Check that it ended with one line of error that has these words, and a hint at most."""
+        assert self.code == code, self.stderr
+        assert self.stdout == ""
+        assert "Traceback" not in self.stderr
+        lines = self.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1, self.stderr
+        assert lines.index(errors[0]) >= len(lines) - 2, self.stderr
+        assert all(line.startswith("hint: ") for line in lines[lines.index(errors[0]) + 1 :])
+        for word in words:
+            assert word in errors[0], errors[0]
 
 
-def load(checkpoint: Path, result: Path) -> Loaded:
-    """Load a checkpoint in a new process, and show it one image. `result` is a name to use."""
-    command = [sys.executable, "-m", __name__, str(checkpoint.resolve()), str(result.resolve())]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # tests run beside each other
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+RunCli = Callable[..., Finished]  # what the fixtures `run_cli` and `run_here` are
+
+
+def run_python(program: str, *arguments: str | Path, **options: Any) -> Finished:
+    """Run Python code in a process of its own; `options` are those of `subprocess.run`."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def peak_kb(program: str, *arguments: str | Path) -> int:
+    """Run Python code in a process of its own and return its largest resident set."""
+    measured = (
+        f"import resource\n{program}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    if done.returncode:
-        raise AssertionError(f"transformers does not load {checkpoint}:\n{done.stderr}")
-    values = json.loads(done.stdout.splitlines()[-1])
-    return Loaded(**values, logits=load_file(result)["logits"])
-
-
-def logits_of(checkpoint: Path) -> torch.Tensor:
-    """Load a checkpoint in this process and show it the image; only for one with a Conv3d."""
-    from transformers import AutoModelForImageTextToText
-
-    from tests.support.models import image_inputs
-
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="auto").eval()
-    with torch.inference_mode():
-        return model(**image_inputs(model.config, model.dtype)).logits
-
-
-def _main(checkpoint: Path, result: Path) -> None:
-    from transformers import AutoModelForImageTextToText
-
-    from tests.support.models import image_inputs
-
-    model, info = AutoModelForImageTextToText.from_pretrained(
-        checkpoint, dtype="auto", output_loading_info=True
-    )
-    embedding = model.eval().model.visual.patch_embed
-    name = "linear_proj" if hasattr(embedding, "linear_proj") else "proj"
-    projection = getattr(embedding, name)
-    is_the_file = _is_the_file(projection, checkpoint)
-    with torch.inference_mode():
-        logits = model(**image_inputs(model.config, model.dtype)).logits
-    save_file({"logits": logits.contiguous()}, result)
-    values = {
-        "missing": sorted(info["missing_keys"]),
-        "unexpected": sorted(info["unexpected_keys"]),
-        "mismatched": sorted(map(str, info["mismatched_keys"])),
-        "errors": list(map(str, info["error_msgs"])),
-        "patch_embedding_class": type(embedding).__name__,
-        "projection": name,
-        "projection_class": f"{type(projection).__module__}.{type(projection).__name__}",
-        "projection_is_the_file": is_the_file,
-    }
-    print(json.dumps(values))
-
-
-def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
-    tensors = {}
-    for shard in checkpoint.glob("*.safetensors"):
-        with safe_open(shard, framework="pt") as file:
-            names = [name for name in file.keys() if "patch_embed.proj." in name]  # noqa: SIM118
-            tensors |= {name.rpartition(".")[2]: file.get_tensor(name) for name in names}
-    return (
-        all(
-            tensor.dtype == getattr(projection, name).dtype
-            and torch.equal(tensor, getattr(projection, name))
-            for name, tensor in tensors.items()
-        )
-        and tensors.keys() == dict(projection.named_parameters()).keys()
-    )
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))
+    done = run_python(measured, *arguments)
+    assert done.code == 0, done.stderr
+    return int(done.stdout.splitlines()[-1])

@@ -27,7 +27,7 @@ from conv2linear.operations.bench.bench import DTYPES, bench, count_patches, lis
 from conv2linear.operations.bench.plot import plot_bench
 from conv2linear.operations.bench.vision_tower import bench_tower
 from conv2linear.operations.convert import convert
-from tests.conftest import RunCli
+from tests.support.processes import RunCli
 
 GEOMETRY = MODEL_TYPES["glm4v_moe"].geometry({})
 SMALL_INPUTS = (("308²", 1, 308, 308), ("112²", 1, 112, 112))  # 484 and 64 patches

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from conv2linear import Verification, convert, verify
 from conv2linear.checkpoint.model_types import MODEL_TYPES, ModelType
 from conv2linear.errors import Conv2LinearError, DeviceError, SourceNotFoundError
-from tests.conftest import RunCli
-from tests.support.other_models import save_relative
+from tests.support.checkpoints import BIAS, WEIGHT
+from tests.support.contents import byte_range, shard_with
+from tests.support.damage import change_values, edit_header, edit_json, flip_bit
+from tests.support.models import TinyModel, save_model
+from tests.support.processes import RunCli
 
-WEIGHT = "model.visual.patch_embed.proj.weight"
-BIAS = "model.visual.patch_embed.proj.bias"
 OTHER = "lm_head.weight"
-TinyModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -54,64 +52,9 @@ def outcomes(verification: Verification) -> dict[str, str]:
     return {check.name: check.outcome for check in verification.checks}
 
 
-def shard_of(folder: Path, tensor: str) -> Path:
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as shard:
-            if tensor in set(shard.keys()):
-                return path
-    raise AssertionError(f"no {tensor} in {folder}")
-
-
-def place_of(path: Path, tensor: str) -> tuple[int, int]:
-    """Return where the bytes of a tensor are in a shard, read without the package."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    start, end = json.loads(raw[8 : 8 + length])[tensor]["data_offsets"]
-    return 8 + length + start, 8 + length + end
-
-
-def overwrite(path: Path, at: int, content: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(content)
-
-
-def flip_bit(folder: Path, tensor: str) -> None:
-    path = shard_of(folder, tensor)
-    start, _ = place_of(path, tensor)
-    overwrite(path, start, bytes([path.read_bytes()[start] ^ 1]))
-
-
-def rewrite_weight(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Put other values into the weight, in place."""
-    path = shard_of(folder, WEIGHT)
-    start, end = place_of(path, WEIGHT)
-    weight = load_file(path)[WEIGHT]
-    content = bytes(change(weight).contiguous().view(torch.uint8).flatten().tolist())
-    assert len(content) == end - start
-    overwrite(path, start, content)
-
-
-def edit_json(path: Path, change: Callable[[Any], None]) -> None:
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values, indent=2) + "\n")
-
-
-def edit_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the header in place; the new text must not be longer."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + length])
-    change(header)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    assert len(text) <= length
-    overwrite(path, 8, text.ljust(length))
-
-
 def relabel(folder: Path, tensor: str) -> None:
     """Say float16 of a bfloat16 tensor."""
-    edit_header(shard_of(folder, tensor), lambda header: header[tensor].update(dtype="F16"))
+    edit_header(shard_with(folder, tensor), lambda header: header[tensor].update(dtype="F16"))
 
 
 def test_a_converted_checkpoint_passes_every_check(linear: Path, source: Path) -> None:
@@ -145,10 +88,10 @@ def set_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     [
         (lambda f: flip_bit(f, WEIGHT), "recorded tensors"),
         (lambda f: flip_bit(f, BIAS), "recorded tensors"),
-        (lambda f: rewrite_weight(f, swap_rows), "recorded tensors"),
-        (lambda f: rewrite_weight(f, swap_axes), "recorded tensors"),
-        (lambda f: rewrite_weight(f, set_value(float("nan"))), "finite"),
-        (lambda f: rewrite_weight(f, set_value(float("inf"))), "finite"),
+        (lambda f: change_values(f, swap_rows), "recorded tensors"),
+        (lambda f: change_values(f, swap_axes), "recorded tensors"),
+        (lambda f: change_values(f, set_value(float("nan"))), "finite"),
+        (lambda f: change_values(f, set_value(float("inf"))), "finite"),
         (lambda f: (f / "generation_config.json").unlink(), "recorded files"),
         (lambda f: (f / "extra.bin").write_bytes(b"x"), "recorded files"),
         (lambda f: (f / "generation_config.json").write_text("{}"), "recorded files"),
@@ -156,9 +99,12 @@ def set_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
             lambda f: (f / "generation_config.json").rename(f / "generation.json"),
             "recorded files",
         ),
-        (lambda f: shard_of(f, OTHER).unlink(), "files"),
-        (lambda f: shard_of(f, OTHER).write_bytes(shard_of(f, OTHER).read_bytes()[:-1]), "files"),
-        (lambda f: shard_of(f, OTHER).rename(f / "renamed.safetensors"), "files"),
+        (lambda f: shard_with(f, OTHER).unlink(), "files"),
+        (
+            lambda f: shard_with(f, OTHER).write_bytes(shard_with(f, OTHER).read_bytes()[:-1]),
+            "files",
+        ),
+        (lambda f: shard_with(f, OTHER).rename(f / "renamed.safetensors"), "files"),
         (lambda f: edit_json(f / "config.json", lambda c: c.pop("fusion_config")), "config"),
         (
             lambda f: edit_json(
@@ -235,7 +181,7 @@ def exchange_offsets(folder: Path) -> None:
 
 def other_shard(folder: Path) -> None:
     """Put a shard of another checkpoint, with the same names and sizes, in the place of ours."""
-    path = shard_of(folder, OTHER)
+    path = shard_with(folder, OTHER)
     tensors = load_file(path)
     save_file(
         {name: torch.flip(t, [0]) for name, t in tensors.items()}, path, metadata={"format": "pt"}
@@ -244,9 +190,9 @@ def other_shard(folder: Path) -> None:
 
 def tamper_with_manifest(folder: Path) -> None:
     """Change the weight, and the record so that it matches."""
-    rewrite_weight(folder, swap_rows)
-    path = shard_of(folder, WEIGHT)
-    start, end = place_of(path, WEIGHT)
+    change_values(folder, swap_rows)
+    path = shard_with(folder, WEIGHT)
+    start, end = byte_range(path, WEIGHT)
     import hashlib
 
     sha256 = hashlib.sha256(path.read_bytes()[start:end]).hexdigest()
@@ -264,7 +210,7 @@ def tamper_with_manifest(folder: Path) -> None:
         (lambda f: flip_bit(f, OTHER), "source"),
         (lambda f: flip_bit(f, BIAS), "source"),
         (lambda f: flip_bit(f, WEIGHT), "equivalence"),
-        (lambda f: rewrite_weight(f, swap_axes), "equivalence"),
+        (lambda f: change_values(f, swap_axes), "equivalence"),
         (exchange_offsets, "source"),
         (other_shard, "source"),
         (tamper_with_manifest, "equivalence"),
@@ -358,7 +304,7 @@ def test_an_engine_that_leaves_the_layer_random_is_caught(
     monkeypatch.setitem(
         MODEL_TYPES, "qwen2_vl", ModelType("qwen2_vl", embed_dim=1280, has_bias=False)
     )
-    convert(save_relative(tmp_path / "source", "qwen2_vl"), tmp_path / "linear", device="cpu")
+    convert(save_model(tmp_path / "source", "qwen2_vl"), tmp_path / "linear", device="cpu")
     verification = verify(tmp_path / "linear", engine="transformers", device="cpu")
     (check,) = verification.failed
     assert check.name == "engine transformers"

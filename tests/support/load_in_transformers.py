@@ -1,0 +1,104 @@
+"""Load a checkpoint with stock transformers in a process of its own, and say what came of it.
+
+transformers patches a fused model class for the whole process, so one process loads one
+checkpoint. `load` runs this module as a program, `python -m MODULE CHECKPOINT RESULT`, and reads
+RESULT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from tests.support.models import image_inputs
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What transformers made of a checkpoint; `projection` is `linear_proj` or `proj`."""
+
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+    errors: list[str]
+    patch_embedding_class: str
+    projection: str
+    projection_class: str
+    projection_is_the_file: bool
+    logits: torch.Tensor
+
+
+def load(checkpoint: Path, result: Path) -> Loaded:
+    """Load a checkpoint in a new process, and show it one image. `result` is a name to use."""
+    command = [sys.executable, "-m", __name__, str(checkpoint.resolve()), str(result.resolve())]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # tests run beside each other
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise AssertionError(f"transformers does not load {checkpoint}:\n{done.stderr}")
+    values = json.loads(done.stdout.splitlines()[-1])
+    return Loaded(**values, logits=load_file(result)["logits"])
+
+
+def logits_of(checkpoint: Path) -> torch.Tensor:
+    """Load a checkpoint in this process and show it the image; only for one with a Conv3d."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="auto").eval()
+    with torch.inference_mode():
+        logits: torch.Tensor = model(**image_inputs(model.config, model.dtype)).logits
+    return logits
+
+
+def _main(checkpoint: Path, result: Path) -> None:
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        checkpoint, dtype="auto", output_loading_info=True
+    )
+    embedding = model.eval().model.visual.patch_embed
+    name = "linear_proj" if hasattr(embedding, "linear_proj") else "proj"
+    projection = getattr(embedding, name)
+    is_the_file = _is_the_file(projection, checkpoint)
+    with torch.inference_mode():
+        logits = model(**image_inputs(model.config, model.dtype)).logits
+    save_file({"logits": logits.contiguous()}, result)
+    values = {
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
+        "mismatched": sorted(map(str, info["mismatched_keys"])),
+        "errors": list(map(str, info["error_msgs"])),
+        "patch_embedding_class": type(embedding).__name__,
+        "projection": name,
+        "projection_class": f"{type(projection).__module__}.{type(projection).__name__}",
+        "projection_is_the_file": is_the_file,
+    }
+    print(json.dumps(values))
+
+
+def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
+    tensors = {}
+    for shard in checkpoint.glob("*.safetensors"):
+        with safe_open(shard, framework="pt") as file:
+            names = [name for name in file.keys() if "patch_embed.proj." in name]  # noqa: SIM118
+            tensors |= {name.rpartition(".")[2]: file.get_tensor(name) for name in names}
+    return (
+        all(
+            tensor.dtype == getattr(projection, name).dtype
+            and torch.equal(tensor, getattr(projection, name))
+            for name, tensor in tensors.items()
+        )
+        and tensors.keys() == dict(projection.named_parameters()).keys()
+    )
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]))
