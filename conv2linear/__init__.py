@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from conv2linear.operations.push import Push, plan_push, push
     from conv2linear.operations.restore import Restoration, restore
     from conv2linear.operations.verify.report import render_report, write_report
-    from conv2linear.operations.verify.subject import Check, Verification
+    from conv2linear.operations.verify.result import Check, Verification
     from conv2linear.operations.verify.verify import verify
     from conv2linear.plan.convert import ConversionPlan
 
 _HOMES = {
-    "Check": "operations.verify.subject",
+    "Check": "operations.verify.result",
     "Conv2LinearError": "errors",
     "Conversion": "operations.convert",
     "ConversionPlan": "plan.convert",
     "Inspection": "operations.inspect",
     "Push": "operations.push",
     "Restoration": "operations.restore",
-    "Verification": "operations.verify.subject",
+    "Verification": "operations.verify.result",
     "convert": "operations.convert",
     "inspect_checkpoint": "operations.inspect",
     "installed_engines": "engines.detection",

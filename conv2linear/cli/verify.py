@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,10 +11,10 @@ from rich.table import Table
 
 from conv2linear.cli.format import format_text
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
-from conv2linear.cli.output import Output, as_values
+from conv2linear.cli.output import Output
 
 if TYPE_CHECKING:
-    from conv2linear.operations.verify.subject import Verification
+    from conv2linear.operations.verify.result import Verification
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
@@ -65,13 +65,9 @@ def verify_command(
         )
         if report is not None:
             write_report(verification, report)
-    output.result("verify", _values(verification), _table(verification))
+    output.result("verify", verification.to_dict(), _table(verification))
     if not verification.passed:
         raise typer.Exit(1)
-
-
-def _values(verification: Verification) -> dict[str, Any]:
-    return {"passed": verification.passed, **as_values(verification)}
 
 
 def _table(verification: Verification) -> Table:

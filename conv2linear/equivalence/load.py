@@ -59,21 +59,20 @@ def read_layer(checkpoint: Checkpoint, embedding: PatchEmbedding) -> StoredLayer
 
 
 def check_patch_embedding(
-    layer: StoredLayer, *, linear: TensorInfo, device: torch.device, kernel: bytes | None = None
+    layer: StoredLayer,
+    *,
+    linear: TensorInfo,
+    device: torch.device,
+    source: StoredLayer | None = None,
 ) -> Equivalence:
     """Compare a patch embedding as a linear layer with the Conv3d that it stands for.
 
     `linear` is what the header of the linear checkpoint says of the weight: the same bytes are
-    read with that dtype and shape. `kernel` are the bytes of the Conv3d's kernel where they come
-    from another checkpoint, in the dtype of `layer`; without them the kernel is the weight's own.
+    read with that dtype and shape. `source` is the layer whose kernel the Conv3d has, where that
+    lies in another checkpoint; without one the kernel is the weight's own.
     """
-    e = layer.embedding
     return check_equivalence(
-        load_tensor(
-            layer.weight if kernel is None else kernel,
-            dtype=e.dtype,
-            shape=e.geometry.kernel_shape,
-        ),
+        (source or layer).load_kernel(),
         load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape),
         bias=layer.load_bias(),
         device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,10 +93,10 @@ def test_a_linear_weight_is_held_against_the_kernel_of_its_source(
 ) -> None:
     layer = first_layer(linear)
     stated = linear.headers[layer.embedding.shard].tensors[WEIGHT]
-    kernel = first_layer(source).weight
-    assert check_patch_embedding(layer, linear=stated, kernel=kernel, device=CPU).failure is None
-    damaged = bytes([kernel[0] ^ 1]) + kernel[1:]
-    outcome = check_patch_embedding(layer, linear=stated, kernel=damaged, device=CPU)
+    original = first_layer(source)
+    assert check_patch_embedding(layer, linear=stated, source=original, device=CPU).failure is None
+    damaged = replace(original, weight=bytes([original.weight[0] ^ 1]) + original.weight[1:])
+    outcome = check_patch_embedding(layer, linear=stated, source=damaged, device=CPU)
     assert outcome.failed_step == Step.EQUIVALENCE
     assert outcome.failure is not None
     assert outcome.failure.startswith("column 0 of the linear weight is not kernel[:, 0, 0, 0, 0]")

@@ -6,49 +6,49 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from conv2linear.engines.detection import installed_engines
 from conv2linear.errors import CheckFailedError, Conv2LinearError
-from conv2linear.operations.verify.subject import Run, SkippedError
+from conv2linear.operations.verify.needs import SkippedError, need_transformers
+from conv2linear.operations.verify.subject import Engine, Subject
 from conv2linear.sources.folder import Folder
 
-TRANSFORMERS = "transformers"
+
+def parse_engine(name: str | None) -> Engine | None:
+    """Return the engine of this name. Raises `Conv2LinearError` where there is none."""
+    if name is None:
+        return None
+    try:
+        return Engine(name)
+    except ValueError:
+        raise Conv2LinearError(
+            f"engine {name!r} is not known", hint=f"use {', '.join(Engine)}"
+        ) from None
 
 
-def _engine_check(engine: str) -> Callable[[Run], str]:
-    if engine != TRANSFORMERS:
-        raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"use {TRANSFORMERS}")
-    return _load_in_transformers
-
-
-def _load_in_transformers(run: Run) -> str:
-    from conv2linear.engines.detection import installed_engines
-
-    if not isinstance(run.repository, Folder):
+def check_transformers(subject: Subject) -> str:
+    """Load the checkpoint with transformers in a new process, and check the layer that it built."""
+    need_transformers(subject)
+    if not isinstance(subject.repository, Folder):
         raise SkippedError("the checkpoint is on the Hub: download it first")
-    if run.manifest is not None and run.manifest.partial:
+    if subject.is_overlay:
         raise SkippedError("an overlay does not load by itself")
-    status = next(status for status in installed_engines() if status.name == TRANSFORMERS)
+    status = next(s for s in installed_engines() if s.name == Engine.TRANSFORMERS)
     if not status.loads_linear:
         raise SkippedError(f"transformers {status.version or ''}: {status.reason}")
-    loaded = _load_in_fresh_process(run.repository.path)
-    problems = {
-        f"missing {loaded['missing']}": loaded["missing"],
-        f"mismatched {loaded['mismatched']}": loaded["mismatched"],
-        f"linear_proj is {loaded['module']}, expected Linear": not loaded["is_linear"],
-        "its values are not those of the file": loaded.get("values_equal") is False,
-        "its output is not that of the file's weight": loaded.get("outputs_equal") is False,
-    }
-    if found := [problem for problem, is_there in problems.items() if is_there]:
-        raise CheckFailedError("; ".join(found))
-    return (
-        f"transformers {status.version} builds nn.Linear {loaded['dtype']} {loaded['shape']} "
-        "with the file's values and output; any version from 5.6 on is needed"
-    )
+    loaded = load_in_new_process(subject.repository.path)
+    return f"transformers {status.version} {describe_loaded_layer(loaded)}"
 
 
-def _load_in_fresh_process(folder: Path) -> dict[str, object]:
+def load_in_new_process(folder: Path) -> dict[str, Any]:
+    """Return what `engines.transformers.load_patch_embedding` says of a checkpoint.
+
+    transformers patches classes for the whole process, so that each process loads one checkpoint.
+    Raises `CheckFailedError` where it does not load.
+    """
     command = [sys.executable, "-m", "conv2linear.engines.transformers", str(folder.resolve())]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(
@@ -57,5 +57,25 @@ def _load_in_fresh_process(folder: Path) -> dict[str, object]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise CheckFailedError(f"transformers does not load it: {last}")
-    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def describe_loaded_layer(loaded: Mapping[str, Any]) -> str:
+    """Say what transformers built, from what `load_in_new_process` returns.
+
+    Raises `CheckFailedError` where that is not a linear layer with the values of the file.
+    """
+    is_problem = {
+        f"missing {loaded['missing']}": bool(loaded["missing"]),
+        f"mismatched {loaded['mismatched']}": bool(loaded["mismatched"]),
+        f"linear_proj is {loaded['module']}, expected Linear": not loaded["is_linear"],
+        "its values are not those of the file": loaded.get("values_equal") is False,
+        "its output is not that of the file's weight": loaded.get("outputs_equal") is False,
+    }
+    if problems := [problem for problem, found in is_problem.items() if found]:
+        raise CheckFailedError("; ".join(problems))
+    return (
+        f"builds nn.Linear {loaded['dtype']} {loaded['shape']} with the file's values and output; "
+        "any version from 5.6 on is needed"
+    )

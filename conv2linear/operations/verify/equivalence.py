@@ -1,4 +1,4 @@
-"""Run the equivalence check on the written weights."""
+"""Run the equivalence check on the written weights, and report each of its steps."""
 
 from __future__ import annotations
 
@@ -6,75 +6,86 @@ from typing import TYPE_CHECKING
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
-from conv2linear.operations.verify.subject import Check, Outcome, Run
+from conv2linear.equivalence.outcome import Step
+from conv2linear.errors import CheckFailedError
+from conv2linear.operations.verify.needs import SkippedError, need_linear
+from conv2linear.operations.verify.subject import Subject
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
 
 
-def _check_equivalence(run: Run, device: str) -> None:
-    """Run the equivalence check on each patch embedding, and report each of its steps."""
-    from conv2linear.equivalence.device import resolve_device
-    from conv2linear.equivalence.outcome import Step
+def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
+    """Run the equivalence check on each patch embedding; on none where the layout is conv3d.
 
-    torch_device = resolve_device(device)
-    run.progress.step("equivalence")
-    if run.checkpoint is None or run.checkpoint.layout == Layout.CONV3D:
-        reason = "the files are not sound" if run.checkpoint is None else "the layout is conv3d"
-        run.checks += [
-            Check(step, Outcome.SKIP, reason) for step in ("finite", "equivalence", "numerics")
-        ]
-        return
-    for embedding in run.checkpoint.patch_embeddings:
-        kernel, is_own = _source_kernel(run, embedding)
-        run.equivalences.append(_equivalence(run.checkpoint, embedding, kernel, torch_device))
-    against = "its own columns, as no source is given" if is_own else "the source's kernel"
-    steps = {Step.FINITE: "finite", Step.EQUIVALENCE: "equivalence", Step.NUMERICS: "numerics"}
-    for step, name in steps.items():
-        run.checks.append(_step_check(name, step, list(steps), run.equivalences, against))
+    The kernel is the source's. Without a source it is the checkpoint's own weight, whose numerics
+    are then measured all the same. Raises `DeviceError`, whatever the layout is.
+    """
+    from conv2linear.equivalence.device import resolve_device  # loads torch
+    from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
-
-def _step_check(
-    name: str, step: str, steps: list[str], outcomes: list[Equivalence], against: str
-) -> Check:
-    for outcome in outcomes:
-        if outcome.failed_step == step:
-            return Check(name, Outcome.FAIL, outcome.failure or "")
-        if outcome.failed_step and steps.index(outcome.failed_step) < steps.index(step):
-            return Check(name, Outcome.SKIP, f"{outcome.failed_step} failed")
-    first = outcomes[0]
-    details = {
-        "finite": "every weight and bias value is finite",
-        "equivalence": f"all {first.basis_patches} one-hot patches and zero give {against}",
-        "numerics": "; ".join(
-            f"{o.sampled_patches} patches in {o.dtype} on {o.environment.device}: largest error "
-            f"{o.linear.max_abs:.3g}, {o.linear.max_over_bound:.0%} of its bound"
-            for o in outcomes
-            if o.linear
-        ),
-    }
-    return Check(name, Outcome.PASS, details[name])
+    device = resolve_device(subject.options.device)
+    checkpoint, source = subject.checkpoint, subject.source
+    if checkpoint is None or checkpoint.layout is Layout.CONV3D:
+        return ()
+    subject.options.progress.step(Step.EQUIVALENCE)
+    outcomes = []
+    for embedding in checkpoint.patch_embeddings:
+        original = _find_original(source, embedding)
+        outcomes.append(
+            check_patch_embedding(
+                read_layer(checkpoint, embedding),
+                linear=checkpoint.headers[embedding.shard].tensors[embedding.name],
+                source=read_layer(source, original) if source and original else None,
+                device=device,
+            )
+        )
+    return tuple(outcomes)
 
 
-def _source_kernel(run: Run, embedding: PatchEmbedding) -> tuple[bytes, bool]:
-    """Return the kernel's bytes from the source, or else from the checkpoint itself."""
-    for e in run.source.patch_embeddings if run.source else ():
-        if run.source and e.name == embedding.name and e.dtype == embedding.dtype:
-            return run.source.read_tensor(e.shard, e.name), False
-    return run.opened.read_tensor(embedding.shard, embedding.name), True
+def check_finite(subject: Subject) -> str:
+    """Check that every weight and bias value is finite."""
+    _require_step(subject, Step.FINITE)
+    return "every weight and bias value is finite"
 
 
-def _equivalence(
-    checkpoint: Checkpoint, embedding: PatchEmbedding, kernel: bytes, device: object
-) -> Equivalence:
-    from conv2linear.equivalence.check import check_equivalence
-    from conv2linear.equivalence.layers import load_bias, load_tensor
+def check_equal(subject: Subject) -> str:
+    """Check that the linear layer gives the kernel's columns for all one-hot patches and zero."""
+    outcomes = _require_step(subject, Step.EQUIVALENCE)
+    embeddings = need_linear(subject).patch_embeddings
+    if all(_find_original(subject.source, embedding) for embedding in embeddings):
+        against = "the source's kernel"
+    else:
+        against = "its own columns, as no source is given"
+    return f"all {outcomes[0].basis_patches} one-hot patches and zero give {against}"
 
-    e = embedding
-    weight = load_tensor(checkpoint.read_tensor(e.shard, e.name), dtype=e.dtype, shape=e.shape)
-    return check_equivalence(
-        load_tensor(kernel, dtype=e.dtype, shape=e.geometry.kernel_shape),
-        weight,
-        bias=load_bias(checkpoint.read_bias(e), dtype=e.dtype),
-        device=device,  # type: ignore[arg-type]  # a torch.device: torch is not imported here
+
+def check_numerics(subject: Subject) -> str:
+    """Check that the linear layer stays within its error bound for all sampled patches."""
+    return "; ".join(
+        f"{o.sampled_patches} patches in {o.dtype} on {o.environment.device}: largest error "
+        f"{o.linear.max_abs:.3g}, {o.linear.max_over_bound:.0%} of its bound"
+        for o in _require_step(subject, Step.NUMERICS)
+        if o.linear
     )
+
+
+def _require_step(subject: Subject, step: Step) -> tuple[Equivalence, ...]:
+    """Return the outcomes if each of them has passed a step."""
+    need_linear(subject)
+    if not subject.equivalences:
+        raise SkippedError("the equivalence check has not run")
+    order = list(Step)
+    for outcome in subject.equivalences:
+        failed = outcome.failed_step
+        if failed is step:
+            raise CheckFailedError(outcome.failure or "")
+        if failed is not None and order.index(failed) < order.index(step):
+            raise SkippedError(f"{failed} failed")
+    return subject.equivalences
+
+
+def _find_original(source: Checkpoint | None, embedding: PatchEmbedding) -> PatchEmbedding | None:
+    """Return the patch embedding of the same name in the source."""
+    candidates = source.patch_embeddings if source else ()
+    return next((each for each in candidates if each.name == embedding.name), None)

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import disk_errors
-from conv2linear.operations.verify.subject import Outcome, Verification
+from conv2linear.operations.verify.result import Outcome, Verification
+from conv2linear.paths import StrPath, parse_path
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
@@ -17,14 +19,15 @@ _MARKS = {Outcome.PASS: "✅ pass", Outcome.FAIL: "❌ **fail**"}
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub Actions shows on the run's page
 
 
-def write_report(verification: Verification, path: Path) -> None:
+def write_report(verification: Verification, path: StrPath) -> None:
     """Write the report to a file, and append it to the job summary inside GitHub Actions.
 
     Raises `OutputError` where the file cannot be written.
     """
     text = render_report(verification)
-    with disk_errors(path):
-        path.write_text(text, encoding="utf-8")
+    target = parse_path(path, what="report", error=OutputError)
+    with disk_errors(target):
+        target.write_text(text, encoding="utf-8")
         if summary := os.environ.get(_STEP_SUMMARY):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(text + "\n")

@@ -4,81 +4,62 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
+from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header
 from conv2linear.errors import CheckFailedError
 from conv2linear.files.hash import update_hash
+from conv2linear.operations.verify.needs import need_linear, need_source
+from conv2linear.operations.verify.subject import Options, Subject
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionPlan, build_plan
-from conv2linear.progress import Progress
+from conv2linear.plan.edits import convert_config, repeat_model_card
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import Repository
+from conv2linear.sources.base import Repository, read_text
 from conv2linear.text import plural
 
 GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
 _CHUNK_BYTES = 1 << 20
 
 
-def compare_with_source(
-    checkpoint: Checkpoint,
-    source: Checkpoint,
-    *,
-    partial: bool,
-    model_card: str | None,
-    workers: int,
-    progress: Progress,
-) -> str:
-    """Check that a checkpoint is what converting `source` gives, and say what was compared.
+def check_source(subject: Subject) -> str:
+    """Check that a checkpoint is what converting its source gives, and say what was compared.
 
     Every tensor has the same bytes and, but for the patch embeddings, the same shape; every other
-    file is the same, but for the edits. `model_card` is the text that README.md should have, None
-    where that is not known; it is then not compared. Raises `CheckFailedError` with the first
-    difference.
+    file is the same, but for the edits. The check ends at the first difference.
     """
-    plan = build_plan(source, allow_unsafe_quantization=True, changed_only=partial)
-    expected = parse_config(next(f.text or "" for f in plan.files if f.name == CONFIG_NAME))
-    if checkpoint.config.values != expected.values:
-        key = _first_difference(checkpoint.config.values, expected.values)
-        raise CheckFailedError(f"{CONFIG_NAME}: {key} is not what the source gives")
-    shards = sorted(checkpoint.headers)
-    _check_tensors(checkpoint, source, plan, partial=partial)
+    source, checkpoint = need_source(subject), need_linear(subject)
+    plan = build_plan(
+        source, allow_unsafe_quantization=True, changed_only=subject.is_overlay, model_card=False
+    )
+    _check_config(checkpoint.config, convert_config(source.config))
+    _check_tensors(checkpoint, source, plan)
     files = _other_files(checkpoint, plan)
-    if model_card is not None:
-        _check_model_card(checkpoint.repository, model_card)
-
-    def compare_shard(shard: str, on_bytes: Callable[[int], None]) -> None:
-        _compare_shard(checkpoint, source, shard, on_bytes)
-
-    def compare_file(name: str, on_bytes: Callable[[int], None]) -> None:
-        _compare_file(checkpoint.repository, source.repository, name, on_bytes)
-
-    sizes = {name: info.size_bytes for name, info in checkpoint.files.items()}
-    progress.step("compare with the source", sum(sizes[name] for name in shards + files))
-    map_parallel(compare_shard, shards, workers=workers, progress=progress)
-    map_parallel(compare_file, files, workers=workers, progress=progress)
+    _check_model_card(subject, source)
+    _compare_bytes(subject.options, checkpoint, source, files)
     tensors = sum(len(header.tensors) for header in checkpoint.headers.values())
     return (
-        f"{plural(tensors, 'tensor')} in {plural(len(shards), 'shard')} and "
+        f"{plural(tensors, 'tensor')} in {plural(len(checkpoint.headers), 'shard')} and "
         f"{plural(len(files), 'other file')}: every byte is the source's"
     )
 
 
-def _first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    return min(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+def _check_config(found: ModelConfig, expected: ModelConfig) -> None:
+    absent = object()  # a member that is null is not the same as none
+    for name in sorted(found.values.keys() | expected.values.keys()):
+        if found.values.get(name, absent) != expected.values.get(name, absent):
+            raise CheckFailedError(f"{CONFIG_NAME}: {name} is not what the source gives")
 
 
-def _check_tensors(
-    checkpoint: Checkpoint, source: Checkpoint, plan: ConversionPlan, *, partial: bool
-) -> None:
+def _check_tensors(checkpoint: Checkpoint, source: Checkpoint, plan: ConversionPlan) -> None:
     """Check names, shards, dtypes and shapes; offsets may differ."""
     reshaped = {file.name: file.header for file in plan.reshaped if file.header}
-    expected_shards = set(reshaped if partial else source.headers)
+    expected_shards = set(reshaped if plan.partial else source.headers)
     if set(checkpoint.headers) != expected_shards:
         shard = min(set(checkpoint.headers) ^ expected_shards)
         raise CheckFailedError(f"shard {shard} is in only one of checkpoint and source")
@@ -109,11 +90,38 @@ def _other_files(checkpoint: Checkpoint, plan: ConversionPlan) -> list[str]:
     return sorted(passed - set(checkpoint.headers) - {GIT_ATTRIBUTES})
 
 
-def _check_model_card(repository: Repository, expected: str) -> None:
-    info = repository.files.get(MODEL_CARD_NAME)
-    found = repository.read(MODEL_CARD_NAME, 0, info.size_bytes) if info else b""
+def _check_model_card(subject: Subject, source: Checkpoint) -> None:
+    """Check README.md, if the record names it as edited and this version knows the edit."""
+    manifest = subject.manifest
+    if manifest is None or MODEL_CARD_NAME not in {edit.name for edit in manifest.edits}:
+        return
+    has_card = MODEL_CARD_NAME in source.files
+    original = read_text(source.repository, MODEL_CARD_NAME) if has_card else None
+    expected = repeat_model_card(original, manifest)
+    if expected is None:
+        return
+    info = subject.repository.files.get(MODEL_CARD_NAME)
+    found = subject.repository.read(MODEL_CARD_NAME, 0, info.size_bytes) if info else b""
     if found != expected.encode():
         raise CheckFailedError(f"{MODEL_CARD_NAME} is not what the source gives")
+
+
+def _compare_bytes(
+    options: Options, checkpoint: Checkpoint, source: Checkpoint, files: Sequence[str]
+) -> None:
+    """Compare all tensors, and these other files, byte for byte."""
+
+    def compare_shard(shard: str, on_bytes: Callable[[int], None]) -> None:
+        _compare_shard(checkpoint, source, shard, on_bytes)
+
+    def compare_file(name: str, on_bytes: Callable[[int], None]) -> None:
+        _compare_file(checkpoint.repository, source.repository, name, on_bytes)
+
+    shards, progress = sorted(checkpoint.headers), options.progress
+    total_bytes = sum(checkpoint.files[name].size_bytes for name in [*shards, *files])
+    progress.step("compare with the source", total_bytes)
+    map_parallel(compare_shard, shards, workers=options.workers, progress=progress)
+    map_parallel(compare_file, files, workers=options.workers, progress=progress)
 
 
 def _compare_shard(

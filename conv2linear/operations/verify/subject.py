@@ -1,97 +1,120 @@
-"""What the checks of one run look at, and what they found."""
+"""What the checks of one run look at: opened once, and only read from then on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.errors import BadCheckpointError, CheckFailedError, UnsupportedCheckpointError
-from conv2linear.progress import Progress
+from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.errors import (
+    BadCheckpointError,
+    CheckFailedError,
+    Conv2LinearError,
+    UnsupportedCheckpointError,
+)
+from conv2linear.parallel import default_workers
+from conv2linear.paths import StrPath
+from conv2linear.progress import NoProgress, Progress
+from conv2linear.record.converted import read_converted, read_manifest
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.sources.base import Repository
+from conv2linear.sources.open import open_source
 from conv2linear.text import TextEnum
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
 
+RECORDED = "recorded"  # --source recorded: the repository and commit of the manifest
+# What a check finds is an outcome; every other error says that the check could not be made.
+FINDINGS = (CheckFailedError, BadCheckpointError, UnsupportedCheckpointError)
 
-class Outcome(TextEnum):
-    """How a check ended."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    SKIP = "skip"
+Opened = TypeVar("Opened")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One named check: its outcome is pass, fail or skip, `detail` says what was found or why."""
+class Engine(TextEnum):
+    """An engine that can load a checkpoint for a check."""
 
-    name: str
-    outcome: Outcome
-    detail: str
+    TRANSFORMERS = "transformers"
 
 
 @dataclass(frozen=True)
-class Verification:
-    """All checks of one checkpoint, and the equivalence check of each patch embedding."""
+class Options:
+    """How the checks are made, and which are made beside those that every run has.
 
-    checkpoint: str
-    source: str | None
-    checks: tuple[Check, ...]
-    equivalences: tuple[Equivalence, ...]
+    `device` is auto, cpu, cuda or cuda:N; `workers` is a number of threads.
+    """
 
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed; one that was skipped proved nothing."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome == Outcome.FAIL)
+    device: str = "auto"
+    checksums: bool = False
+    engine: Engine | None = None
+    workers: int = field(default_factory=default_workers)
+    progress: Progress = field(default_factory=NoProgress)
 
 
-class SkippedError(Exception):
-    """A check cannot be made, for the reason that the message gives."""
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint, its record and its source, as far as they could be opened.
 
-
-@dataclass
-class Run:
-    """What the checks of one run share; those before fill in what those behind need."""
+    What is wrong with the record or the files stands in `manifest_error` and `checkpoint_error`:
+    it is what the checks "record" and "files" find. `equivalences` has the outcome for each linear
+    patch embedding, `sha256` the hash of each file by name, where checksums were asked for.
+    """
 
     repository: Repository
-    workers: int
-    progress: Progress
     manifest: Manifest | None = None
+    manifest_error: Conv2LinearError | None = None
     checkpoint: Checkpoint | None = None
+    checkpoint_error: Conv2LinearError | None = None
     source: Checkpoint | None = None
-    checks: list[Check] = field(default_factory=list)
-    equivalences: list[Equivalence] = field(default_factory=list)
-
-    def check(self, name: str, function: Callable[[Run], str]) -> None:
-        """Make one check; whatever it finds becomes a row of the result."""
-        self.progress.step(name)
-        try:
-            outcome, detail = Outcome.PASS, function(self)
-        except SkippedError as reason:
-            outcome, detail = Outcome.SKIP, str(reason)
-        except (CheckFailedError, BadCheckpointError, UnsupportedCheckpointError) as error:
-            outcome, detail = Outcome.FAIL, str(error)
-        self.checks.append(Check(name, outcome, detail))
+    options: Options = field(default_factory=Options)
+    equivalences: tuple[Equivalence, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def opened(self) -> Checkpoint:
-        """The checkpoint, for checks that make no sense without one."""
-        if self.checkpoint is None:
-            raise SkippedError("the files are not sound")
-        return self.checkpoint
+    def is_overlay(self) -> bool:
+        """Whether the record says that these are only the files that the conversion changed."""
+        return self.manifest is not None and self.manifest.partial
 
-    @property
-    def recorded(self) -> Manifest:
-        """The manifest, for checks that make no sense without one."""
-        if self.manifest is None:
-            raise SkippedError(f"no {MANIFEST_NAME} that says what it should be")
-        return self.manifest
+
+def open_subject(
+    checkpoint: StrPath,
+    *,
+    source: StrPath | None = None,
+    options: Options | None = None,
+) -> Subject:
+    """Open a checkpoint and, if one is named, its source: headers, config and record are read.
+
+    Raises `SourceNotFoundError` and `HubError` for both, and what `open_checkpoint` raises for the
+    source.
+    """
+    repository = open_source(checkpoint)
+    manifest, manifest_error = _open(lambda: read_manifest(repository))
+    opened, checkpoint_error = _open(lambda: read_converted(repository, manifest))
+    return Subject(
+        repository,
+        manifest=manifest,
+        manifest_error=manifest_error,
+        checkpoint=opened,
+        checkpoint_error=checkpoint_error,
+        source=None if source is None else open_checkpoint(_locate_source(source, manifest)),
+        options=options or Options(),
+    )
+
+
+def _open(read: Callable[[], Opened]) -> tuple[Opened | None, Conv2LinearError | None]:
+    try:
+        return read(), None
+    except FINDINGS as error:
+        return None, error
+
+
+def _locate_source(source: StrPath, manifest: Manifest | None) -> StrPath:
+    if source != RECORDED:
+        return source
+    if manifest is None or manifest.source is None:
+        raise Conv2LinearError(
+            f"{MANIFEST_NAME} records no source on the Hub",
+            hint="name the source: --source FOLDER or --source ORG/NAME",
+        )
+    return f"{manifest.source.repo_id}@{manifest.source.commit_sha}"
