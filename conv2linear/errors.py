@@ -25,6 +25,10 @@ class SourceNotFoundError(Conv2LinearError):
     """The folder, repository or revision does not exist, or may not be read."""
 
 
+class SourceUnreadableError(Conv2LinearError):
+    """A file of the source is there, but the system does not let it be read."""
+
+
 class HubError(Conv2LinearError):
     """The Hub could not be reached, or did not answer as it should."""
 

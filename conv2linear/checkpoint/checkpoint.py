@@ -1,4 +1,4 @@
-"""A checkpoint as it lies in a folder or on the Hub: its files, headers and patch embeddings.
+"""A checkpoint in a folder or on the Hub: its files, headers and patch embeddings.
 
 Everything here is read and checked before anything is decided; no tensor is loaded.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig, parse_config
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header, header_length, parse_header
 from conv2linear.checkpoint.index import SINGLE_FILE, check_weight_map, read_weight_map
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, find_patch_embeddings
 from conv2linear.errors import BadCheckpointError, SourceChangedError
-from conv2linear.files.disk_errors import disk_errors
 from conv2linear.paths import StrPath
 from conv2linear.sources.base import FileInfo, Repository, read_text
 from conv2linear.sources.open import open_source
@@ -118,6 +116,4 @@ def open_checkpoint(source: StrPath, *, revision: str | None = None) -> Checkpoi
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
     """
-    repository = open_source(source, revision=revision)
-    with disk_errors(Path(source)):
-        return read_checkpoint(repository)
+    return read_checkpoint(open_source(source, revision=revision))

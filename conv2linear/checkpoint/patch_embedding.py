@@ -43,6 +43,18 @@ class PatchEmbedding:
         return Layout.CONV3D if len(self.shape) == 5 else Layout.LINEAR
 
 
+def shapes_by_shard(
+    embeddings: Iterable[PatchEmbedding], layout: Layout
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the shapes that weights have in a layout, by shard and by tensor name."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for embedding in embeddings:
+        geometry = embedding.geometry
+        shape = geometry.kernel_shape if layout is Layout.CONV3D else geometry.linear_shape
+        shapes.setdefault(embedding.shard, {})[embedding.name] = shape
+    return shapes
+
+
 def find_patch_embeddings(
     headers: Mapping[str, Header], geometry: Geometry, *, has_bias: bool
 ) -> tuple[PatchEmbedding, ...]:

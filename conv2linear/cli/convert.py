@@ -18,12 +18,13 @@ from conv2linear.cli.options import (
     Source,
     Workers,
 )
-from conv2linear.cli.output import Output, as_values, key_value_table
+from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
     from conv2linear.operations.convert import Conversion
     from conv2linear.plan.convert import ConversionPlan
+    from conv2linear.record.manifest import Manifest
 
 
 def convert_command(
@@ -60,93 +61,68 @@ def convert_command(
     with output.running() as progress:
         from conv2linear.operations.convert import convert, plan_conversion  # not for --help
 
+        options: dict[str, Any] = {
+            "revision": revision,
+            "allow_unsafe_quantization": allow_unsafe_quantization,
+            "changed_only": changed_only,
+            "model_card": model_card,
+        }
         if dry_run:
             progress.step("open")
-            plan = plan_conversion(
-                source,
-                revision=revision,
-                allow_unsafe_quantization=allow_unsafe_quantization,
-                changed_only=changed_only,
-                model_card=model_card,
-            )
+            plan = plan_conversion(source, **options)
+            values, rows = plan.to_dict(), _plan_rows(plan, out)
         else:
             conversion = convert(
                 source,
                 out,
-                revision=revision,
                 device=device,
                 hardlink=hardlink,
                 force=force,
                 workers=workers,
-                allow_unsafe_quantization=allow_unsafe_quantization,
-                changed_only=changed_only,
-                model_card=model_card,
                 progress=progress,
+                **options,
             )
-    if dry_run:
-        output.result("convert", _plan_values(plan), key_value_table(*_plan_rows(plan, out)))
-    else:
-        output.result("convert", _values(conversion), key_value_table(*_rows(conversion)))
-
-
-def _plan_values(plan: ConversionPlan) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "files": [
-            {"name": f.name, "action": f.action, "size_bytes": f.output_bytes} for f in plan.files
-        ],
-        "download_bytes": plan.download_bytes,
-        "write_bytes": plan.output_bytes,
-        "warnings": plan.warnings,
-    }
+            values, rows = conversion.to_dict(), _rows(conversion)
+    output.result("convert", {"dry_run": dry_run, **values}, key_value_table(*rows))
 
 
 def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
-    rows = [(f.action.value, f"{f.name}  {format_bytes(f.output_bytes)}") for f in plan.files]
+    rows = [(f.action.value, f"{f.name}  {format_bytes(f.size_bytes)}") for f in plan.files]
     rows.append(("download", format_bytes(plan.download_bytes)))
-    rows.append(("write", f"{format_bytes(plan.output_bytes)} to {out} (nothing written now)"))
+    rows.append(("write", f"{format_bytes(plan.write_bytes)} to {out} (nothing written now)"))
     return rows
 
 
-def _values(conversion: Conversion) -> dict[str, Any]:
-    return {
-        "dry_run": False,
-        "out": conversion.out,
-        "checks": [as_values(check) for check in conversion.checks],
-        "manifest": as_values(conversion.manifest),
-        "warnings": conversion.plan.warnings,
-    }
-
-
 def _rows(conversion: Conversion) -> list[tuple[str, str]]:
-    plan = conversion.plan
-    origin = plan.checkpoint.repository.origin
-    source = plan.checkpoint.repository.label + (f"@{origin.commit_sha[:12]}" if origin else "")
-    rows = [("converted", f"{source} to {conversion.out}")]
-    for embedding, check in zip(plan.embeddings, conversion.checks, strict=True):
-        shapes = f"{list(embedding.shape)} to {list(embedding.geometry.linear_shape)}"
-        rows.append(("weight", f"{embedding.name}  {embedding.dtype} {shapes}"))
+    manifest = conversion.manifest
+    origin = f"@{manifest.source.commit_sha[:12]}" if manifest.source else ""
+    rows = [("converted", f"{conversion.source}{origin} to {conversion.out}")]
+    reshaped = [t for t in manifest.tensors if t.shape_before != t.shape_after]
+    for tensor, check in zip(reshaped, conversion.checks, strict=True):
+        shapes = f"{list(tensor.shape_before)} to {list(tensor.shape_after)}"
+        rows.append(("weight", f"{tensor.name}  {tensor.dtype} {shapes}"))
         rows += _check_rows(check)
-    from conv2linear.plan.actions import Action
-
-    unchanged = (
-        f"{len(plan.with_action(Action.NOT_WRITTEN))} unchanged files left with the source"
-        if plan.partial
-        else f"{len(plan.with_action(Action.COPY))} files unchanged"
-    )
+    written_bytes = sum(file.size_bytes for file in manifest.files)
     rows += [
         (
             "files",
-            f"{len(plan.reshaped)} of {len(plan.checkpoint.headers)} shards reshaped, "
-            f"{unchanged}, {format_bytes(plan.output_bytes)}",
+            f"{len(manifest.shards)} of {conversion.shard_count} shards reshaped, "
+            f"{_unchanged(manifest)}, {format_bytes(written_bytes)}",
         ),
-        ("edited", ", ".join(file.name for file in plan.with_action(Action.EDIT))),
+        ("edited", ", ".join(edit.name for edit in manifest.edits)),
         (
             "loads in",
             "transformers 5.6 or newer as it is; vLLM and SGLang with conv2linear's plugin",
         ),
     ]
     return rows
+
+
+def _unchanged(manifest: Manifest) -> str:
+    if manifest.partial:
+        return f"{len(manifest.absent)} unchanged files left with the source"
+    changed = {shard.name for shard in manifest.shards} | {edit.name for edit in manifest.edits}
+    return f"{sum(file.name not in changed for file in manifest.files)} files unchanged"
 
 
 def _check_rows(check: Equivalence) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,29 +34,20 @@ def restore_command(
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
         )
-    output.result("restore", _values(restoration), key_value_table(*_rows(checkpoint, restoration)))
+    output.result("restore", restoration.to_dict(), key_value_table(*_rows(restoration)))
 
 
-def _values(restoration: Restoration) -> dict[str, Any]:
-    return {
-        "out": restoration.out,
-        "exact": restoration.exact,
-        "partial": restoration.partial,
-        "files": [{"name": f.name, "action": f.action} for f in restoration.files],
-    }
-
-
-def _rows(checkpoint: str, restoration: Restoration) -> list[tuple[str, str]]:
+def _rows(restoration: Restoration) -> list[tuple[str, str]]:
     from conv2linear.plan.actions import Action
 
     files = restoration.files
     how = {action: [f.name for f in files if f.action is action] for action in Action}
     exact = "every file as it was, by the record" if restoration.exact else "by config.json alone"
     rows = [
-        ("restored", f"{checkpoint} to {restoration.out}"),
+        ("restored", f"{restoration.source} to {restoration.out}"),
         ("kernel", ", ".join(how[Action.RESHAPE])),
         ("edited", ", ".join(how[Action.EDIT])),
-        ("files", f"{len(files)}, {format_bytes(sum(f.output_bytes for f in files))}"),
+        ("files", f"{len(files)}, {format_bytes(sum(f.size_bytes for f in files))}"),
         ("proof", exact),
     ]
     if restoration.partial:

@@ -1,34 +1,52 @@
-"""Say what an `OSError` means, in one line."""
+"""Say what an `OSError` means, in one line: of reading a source, or of writing an output."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
-from conv2linear.errors import OutputError
+from conv2linear.errors import OutputError, SourceUnreadableError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Turn an `OSError` into an `OutputError` that says what is wrong with the disk."""
+def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an `OSError` into a `SourceUnreadableError` that names the file, or else `path`."""
     try:
         yield
     except OSError as error:
-        raise as_output_error(error, out) from error
+        is_refused = error.errno in _NOT_ALLOWED
+        raise SourceUnreadableError(
+            f"{_place(error, path)}: cannot be read: {error.strerror or error}",
+            hint="give this user the right to read it" if is_refused else "is the disk in order?",
+        ) from error
 
 
-def as_output_error(error: OSError, out: Path) -> OutputError:
-    """Turn an `OSError` into an `OutputError` that says what is wrong with the disk."""
-    where = error.filename or out
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an `OSError` into an `OutputError` that says why `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise as_output_error(error, path) from error
+
+
+def as_output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:
+    """Return the `OutputError` that says what an `OSError` of writing `path` means."""
+    if error.errno in _NO_SPACE:
         return OutputError(
-            f"no space left on the disk of {out}",
+            f"no space left on the disk of {os.fspath(path)}",
             hint="free some and run again: what is written so far is used again",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(
-            f"{where}: {error.strerror}", hint="may you read the source and write beside OUT?"
-        )
-    return OutputError(f"{where}: {error.strerror or error}")
+    return OutputError(
+        f"{_place(error, path)}: {error.strerror or error}",
+        hint="may this user write there?" if error.errno in _NOT_ALLOWED else None,
+    )
+
+
+def _place(error: OSError, path: str | os.PathLike[str]) -> str:
+    return os.fsdecode(error.filename or path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear.files.clone import open_regular
+from conv2linear.files.disk_errors import read_errors
 
 _CHUNK_BYTES = 1 << 20
 
@@ -45,7 +46,8 @@ def update_hash(
         file.seek(start)
         left = length
         while left != 0:
-            chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
+            with read_errors(path):
+                chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
             if not chunk:
                 break
             digest.update(chunk)

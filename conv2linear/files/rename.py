@@ -1,4 +1,4 @@
-"""Put files and folders in their place by one rename, see them onto the disk, and remove them."""
+"""Move folders into place by one rename; sync and remove files and folders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from pathlib import Path
 
 from conv2linear.errors import OutputError
 
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
+_AT_FDCWD = -100  # linux/fcntl.h
+
 
 def sync_file(path: Path) -> None:
-    """See a file, or the entries of a folder, onto the disk."""
+    """Sync a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,14 +32,10 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
-_AT_FDCWD = -100  # linux/fcntl.h
-
-
 def rename_new(new: Path, out: Path) -> None:
-    """Rename a folder to a name that must be free."""
+    """Rename the folder `new` to `out`. Raises `OutputError` where that name is taken."""
     try:
-        if _rename_at_once(new, out, _RENAME_NOREPLACE):
+        if _rename_atomically(new, out, _RENAME_NOREPLACE):
             return
         if not os.path.lexists(out):
             new.rename(out)
@@ -47,10 +46,10 @@ def rename_new(new: Path, out: Path) -> None:
 
 
 def exchange(new: Path, old: Path) -> None:
-    """Swap two folders, at once where the system can."""
-    if _rename_at_once(new, old, _RENAME_EXCHANGE):
+    """Swap two folders, atomically where the system can."""
+    if _rename_atomically(new, old, _RENAME_EXCHANGE):
         return
-    # Elsewhere there is one moment without OUT; the old one is whole beside it.
+    # Elsewhere there is one moment without `old`; it lies complete beside its place.
     aside = new.with_name(new.name + "-old")
     remove_tree(aside)
     old.rename(aside)
@@ -61,8 +60,8 @@ def exchange(new: Path, old: Path) -> None:
         raise
 
 
-def _rename_at_once(new: Path, out: Path, flags: int) -> bool:
-    """Call renameat2; False where system or file system do not have it."""
+def _rename_atomically(new: Path, out: Path, flags: int) -> bool:
+    """Call renameat2; return False where system or file system do not have it."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if sys.platform != "linux" or rename is None:
         return False

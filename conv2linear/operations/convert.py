@@ -1,37 +1,43 @@
-"""`convert`: open, plan, check, write, prove, record."""
+"""`convert`: open, plan, check, write, read back, record."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
+from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
-from conv2linear.output.record import _record
+from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
+from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.staging import Staging
-from conv2linear.output.target import check_output, local_path, parse_out
-from conv2linear.output.write import prepare_writing, write_files
+from conv2linear.output.target import WriteOptions, parse_out, refuse_output
+from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
-from conv2linear.plan.convert import ConversionPlan, build_plan
-from conv2linear.progress import NoProgress, Progress
+from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
+from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
+from conv2linear.record.model_card import MODEL_CARD_NAME
+from conv2linear.result import Result
+from conv2linear.sources.base import read_optional_text
 
-if TYPE_CHECKING:
-    from conv2linear.equivalence.outcome import Equivalence
 
+@dataclass(frozen=True, repr=False)
+class Conversion(Result):
+    """A finished conversion.
 
-@dataclass(frozen=True)
-class Conversion:
-    """A finished conversion; `checks` has one entry for each patch embedding, in their order."""
+    `source` is what was converted, as the user named it, and `out` where the result is; `checks`
+    has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
+    says; `shard_count` is the number of shards of the source.
+    """
 
+    source: str
     out: Path
-    plan: ConversionPlan
     checks: tuple[Equivalence, ...]
     manifest: Manifest
+    shard_count: int
+    warnings: tuple[str, ...]
 
 
 def plan_conversion(
@@ -44,15 +50,18 @@ def plan_conversion(
 ) -> ConversionPlan:
     """Open a checkpoint and decide what converting it would do; nothing is written.
 
-    Raises what `open_checkpoint` and `build_plan` raise.
+    Parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
+    `BadCheckpointError`, `UnsupportedCheckpointError`, and its subclasses `NothingToConvertError`
+    and `UnsafeQuantizationError`.
     """
-    checkpoint = open_checkpoint(source, revision=revision)
-    return build_plan(
-        checkpoint,
-        allow_unsafe_quantization=allow_unsafe_quantization,
+    options = ConversionOptions(
         changed_only=changed_only,
         model_card=model_card,
+        allow_unsafe_quantization=allow_unsafe_quantization,
     )
+    checkpoint = open_checkpoint(source, revision=revision)
+    card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
+    return build_plan(checkpoint, options, model_card=card)
 
 
 def convert(
@@ -71,17 +80,31 @@ def convert(
 ) -> Conversion:
     """Write a copy of a checkpoint whose patch embeddings are linear weights `[O, C·T·P·P]`.
 
-    The source is a folder or `org/name[@revision]` on the Hub and is never touched; `out` appears
-    whole, after everything has been checked, or not at all. `device` is where the equivalence is
-    checked: auto, cpu, cuda or cuda:N. `changed_only` writes an overlay: the reshaped shards, the
-    edited text files and the record. `model_card` adds a section to README.md.
+    The source is never touched; `out` appears complete, after everything has been checked, or not
+    at all.
 
-    Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where
-    `out` cannot be written, and what `plan_conversion` raises.
+    Parameters
+    ----------
+        source: a folder, or `org/name[@revision]` on the Hub.
+        out: the folder to make.
+        revision: branch, tag or commit of a Hub repository.
+        device: where the equivalence is checked: auto, cpu, cuda or cuda:N.
+        hardlink: link unchanged files instead of copying them.
+        force: replace `out` if it is a checkpoint.
+        workers: number of threads that copy or download; None for 4 to 8.
+        allow_unsafe_quantization: convert although the quantisation method may break the result.
+        changed_only: write an overlay: the reshaped shards, the edited texts and the record.
+        model_card: add a section to README.md.
+        progress: told of steps, bytes and warnings.
+
+    Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where `out`
+    cannot be written, `DeviceError`, and what `plan_conversion` raises.
+
     """
-    out, progress = parse_out(out), progress or NoProgress()
-    check_output(out, force=force, source=local_path(source))
-    progress.step("open")
+    target, told = parse_out(out), RecordedProgress(progress)
+    writing = WriteOptions(hardlink=hardlink, force=force, workers=resolve_workers(workers))
+    refuse_output(target, force=force, source=source)
+    told.step("open")
     plan = plan_conversion(
         source,
         revision=revision,
@@ -90,77 +113,65 @@ def convert(
         model_card=model_card,
     )
     for warning in plan.warnings:
-        progress.warn(warning)
-    with Staging(out) as staging:
-        check_output(out, force=force, source=None)  # another run may have ended just now
-        prepare_writing(plan.written, staging, hardlink=hardlink)
-        try:
-            progress.step("check")
-            checks, hashes = _check(plan, device)
-            for check in checks:
-                if check.warning:
-                    progress.warn(check.warning)
-            plan, manifest = _record(plan, checks, hashes)
-            write_files(
-                plan.written,
-                plan.checkpoint.repository,
-                staging=staging,
-                hardlink=hardlink,
-                workers=resolve_workers(workers),
-                progress=progress,
-            )
-            progress.step("prove")
-            _read_back(plan, staging, hashes)
-        except CheckFailedError:
-            staging.discard()
-            raise
-        staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
-        staging.publish(replace=force)
-    return Conversion(out, plan, checks, manifest)
+        told.warn(warning)
+    with Staging(target, writing) as staging:
+        prepare_staging(plan.written, staging)
+        told.step("check")
+        evidence = _check(plan, device=device, progress=told)
+        record = build_record(plan, evidence)
+        write_files(
+            plan.written,
+            plan.checkpoint.repository,
+            texts=record.texts,
+            staging=staging,
+            progress=told,
+        )
+        told.step("read back")
+        _read_back(plan, evidence, staging.folder)
+        staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
+        told.step("publish")
+        staging.publish()
+    return Conversion(
+        source=plan.checkpoint.repository.label,
+        out=target,
+        checks=evidence.outcomes,
+        manifest=record.manifest,
+        shard_count=len(plan.checkpoint.headers),
+        warnings=told.warnings,
+    )
 
 
-def _check(plan: ConversionPlan, device: str) -> tuple[tuple[Equivalence, ...], dict[str, str]]:
-    """Run the equivalence check on each patch embedding, as the new header will show it.
-
-    Only the bytes of the patch embeddings are read. Returns the outcomes, and the SHA-256 of each
-    tensor by name. Raises `CheckFailedError` at the first that is not the same map.
-    """
-    from conv2linear.equivalence.check import check_equivalence
-    from conv2linear.equivalence.device import resolve_device
-    from conv2linear.equivalence.layers import load_bias, load_tensor
+def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence:
+    """Check each patch embedding as the new header will show it; only their bytes are read."""
+    from conv2linear.equivalence.device import resolve_device  # loads torch
+    from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
     torch_device = resolve_device(device)
     headers = {file.name: file.header for file in plan.reshaped if file.header}
-    checks, hashes = [], {}
-    for e in plan.embeddings:
-        content = plan.checkpoint.read_tensor(e.shard, e.name)
-        hashes[e.name] = hashlib.sha256(content).hexdigest()
-        bias = plan.checkpoint.read_bias(e)
-        if e.bias and bias is not None:
-            hashes[e.bias] = hashlib.sha256(bias).hexdigest()
-        planned = headers[e.shard].tensors[e.name]
-        check = check_equivalence(
-            load_tensor(content, dtype=e.dtype, shape=e.shape),
-            load_tensor(content, dtype=planned.dtype, shape=planned.shape),
-            bias=load_bias(bias, dtype=e.dtype),
-            device=torch_device,
-        )
-        if check.failure:
+    outcomes: list[Equivalence] = []
+    sha256: dict[str, str] = {}
+    for embedding in plan.embeddings:
+        layer = read_layer(plan.checkpoint, embedding)
+        sha256 |= layer.hashes()
+        planned = headers[embedding.shard].tensors[embedding.name]
+        outcome = check_patch_embedding(layer, linear=planned, device=torch_device)
+        if outcome.failure:
             raise CheckFailedError(
-                f"{e.name} is not the same map as a linear layer: {check.failure}",
+                f"{embedding.name} is not the same map as a linear layer: {outcome.failure}",
                 hint="nothing has been saved",
             )
-        checks.append(check)
-    return tuple(checks), hashes
+        if outcome.warning:
+            progress.warn(outcome.warning)
+        outcomes.append(outcome)
+    return Evidence(tuple(outcomes), sha256)
 
 
-def _read_back(plan: ConversionPlan, staging: Staging, hashes: Mapping[str, str]) -> None:
-    from conv2linear.output.readback import read_back_shard
-
+def _read_back(plan: ConversionPlan, evidence: Evidence, folder: Path) -> None:
     for file in plan.reshaped:
-        read_back_shard(
-            staging.folder / file.name,
-            plan.checkpoint.headers[file.name],
-            embeddings=tuple(e for e in plan.embeddings if e.shard == file.name),
-            sha256=hashes,
-        )
+        expected = {
+            e.name: ExpectedTensor(e.geometry.linear_shape, evidence.sha256[e.name])
+            for e in plan.embeddings
+            if e.shard == file.name
+        }
+        before = plan.checkpoint.headers[file.name]
+        read_back_shard(folder / file.name, before, expected, hash_tensors=hash_with_library)

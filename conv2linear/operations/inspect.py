@@ -9,7 +9,8 @@ from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.paths import StrPath
-from conv2linear.plan.convert import build_plan
+from conv2linear.plan.convert import ConversionOptions, build_plan
+from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 
 
@@ -32,8 +33,8 @@ class Cost:
     write_bytes: int
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Result):
     """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
 
     `full` is what `convert` would cost, `changed_only` the same for an overlay; None if it cannot.
@@ -54,9 +55,15 @@ class Inspection:
 
 
 def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspection:
-    """Read config, index and headers of a folder or Hub repository, and no tensor.
+    """Read config, index and headers of a checkpoint, and no tensor.
+
+    Parameters
+    ----------
+        source: a folder, or `org/name[@revision]` on the Hub.
+        revision: branch, tag or commit of a Hub repository.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
+
     """
     checkpoint = open_checkpoint(source, revision=revision)
     quantization = read_quantization(checkpoint.config)
@@ -81,15 +88,17 @@ def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspe
 
 
 def _conversion_costs(checkpoint: Checkpoint) -> tuple[Cost | None, Cost | None, str | None]:
-    if checkpoint.layout != Layout.CONV3D:
+    if checkpoint.layout is not Layout.CONV3D:
         return None, None, f"the patch embedding is {checkpoint.layout} already"
-    try:  # without the model card: reading it would be a download
-        full = build_plan(checkpoint, model_card=False)
-        overlay = build_plan(checkpoint, model_card=False, changed_only=True)
+    try:
+        full, overlay = (_cost(checkpoint, changed_only=each) for each in (False, True))
     except UnsupportedCheckpointError as error:
         return None, None, str(error)
-    return (
-        Cost(full.download_bytes, full.output_bytes),
-        Cost(overlay.download_bytes, overlay.output_bytes),
-        None,
-    )
+    return full, overlay, None
+
+
+def _cost(checkpoint: Checkpoint, *, changed_only: bool) -> Cost:
+    # Without the model card: reading it would be a download.
+    options = ConversionOptions(changed_only=changed_only, model_card=False)
+    plan = build_plan(checkpoint, options)
+    return Cost(plan.download_bytes, plan.write_bytes)

@@ -34,7 +34,7 @@ from conv2linear.errors import (
     HubError,
     SourceNotFoundError,
 )
-from conv2linear.files.disk_errors import disk_errors
+from conv2linear.files.disk_errors import read_errors
 from conv2linear.files.hash import hash_file, hash_git_blob
 from conv2linear.hub.errors import hub_errors
 from conv2linear.hub.repository import open_repository
@@ -184,7 +184,7 @@ class _Publisher:
             )
         self.repo_id, self.branch, self.create_pr = repo_id, branch, create_pr
         self.private, self.scratch, self.progress = private, scratch, progress
-        with disk_errors(Path(checkpoint)):
+        with read_errors(Path(checkpoint)):
             self.folder = Folder(Path(checkpoint))
         self.manifest = _read_manifest(self.folder)
         if self.manifest.partial:  # what is published is whole

@@ -1,64 +1,99 @@
-"""Prove that a written shard holds the same weights as its source, under a new shape."""
+"""Read a written shard back: it holds the same tensors as its source, under new shapes."""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from conv2linear.checkpoint.header import Header, read_header
 from conv2linear.checkpoint.header_edit import replace_shape, shape_text
-from conv2linear.checkpoint.patch_embedding import PatchEmbedding
 from conv2linear.errors import BadHeaderError, CheckFailedError
+from conv2linear.files.hash import hash_file
+
+
+@dataclass(frozen=True)
+class ExpectedTensor:
+    """What a reshaped tensor must be: its shape, and the SHA-256 of its bytes."""
+
+    shape: tuple[int, ...]
+    sha256: str
 
 
 def read_back_shard(
-    path: Path, before: Header, *, embeddings: tuple[PatchEmbedding, ...], sha256: Mapping[str, str]
+    path: Path,
+    before: Header,
+    expected: Mapping[str, ExpectedTensor],
+    *,
+    hash_tensors: Callable[[Path, Header, Mapping[str, ExpectedTensor]], Mapping[str, str]],
 ) -> None:
-    """Check a reshaped shard against its source's header and the hashes of its weights.
+    """Check a written shard against its source's header and what its reshaped tensors must be.
 
-    Every other entry of the header is unchanged, and the `safetensors` library itself reads each
-    patch embedding as `[O, K]` with the bytes that `sha256` names. Raises `CheckFailedError`.
+    The header differs from `before` in the shapes of the `expected` tensors and in nothing else,
+    and each of them has the expected shape and bytes. `hash_tensors` returns the SHA-256 of their
+    bytes: `hash_in_file` or `hash_with_library`. Raises `CheckFailedError`.
+    """
+    try:
+        header = read_header(path)
+        _check_header(path.name, before, header, expected)
+        found = hash_tensors(path, header, expected)
+    except BadHeaderError as error:
+        raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
+    for name, tensor in expected.items():
+        if found[name] != tensor.sha256:
+            raise CheckFailedError(f"{path.name}: the bytes of {name} have changed")
+
+
+def hash_in_file(
+    path: Path, header: Header, expected: Mapping[str, ExpectedTensor]
+) -> dict[str, str]:
+    """Hash tensors where the header says that they are; needs no torch."""
+    hashes = {}
+    for name in expected:
+        start, end = header.byte_range(name)
+        hashes[name] = hash_file(path, start=start, length=end - start)
+    return hashes
+
+
+def hash_with_library(
+    path: Path, header: Header, expected: Mapping[str, ExpectedTensor]
+) -> dict[str, str]:
+    """Hash tensors as the `safetensors` library reads them.
+
+    Raises `CheckFailedError` where the library does not read the file, or reads other tensors or
+    shapes than the header has.
     """
     from safetensors import SafetensorError, safe_open  # loads torch
 
+    hashes = {}
     try:
-        _check_header(path.name, before, read_header(path), embeddings)
-        _check_weights(path, before, embeddings, sha256, safe_open)
-    except (BadHeaderError, SafetensorError) as error:
+        with safe_open(path, framework="pt") as shard:
+            if set(shard.keys()) != set(header.tensors):
+                raise CheckFailedError(f"{path.name}: the list of tensors has changed")
+            for name, tensor_expected in expected.items():
+                tensor = shard.get_tensor(name)
+                if tuple(tensor.shape) != tensor_expected.shape:
+                    raise CheckFailedError(f"{path.name}: {name} is {list(tensor.shape)}")
+                size = tensor.numel() * tensor.element_size()
+                content = (ctypes.c_char * size).from_address(tensor.data_ptr())
+                hashes[name] = hashlib.sha256(content).hexdigest()
+    except SafetensorError as error:
         raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
-
-
-def _check_weights(
-    path: Path,
-    before: Header,
-    embeddings: tuple[PatchEmbedding, ...],
-    sha256: Mapping[str, str],
-    safe_open: Any,
-) -> None:
-    with safe_open(path, framework="pt") as shard:
-        if set(shard.keys()) != set(before.tensors):
-            raise CheckFailedError(f"{path.name}: the list of tensors has changed")
-        for embedding in embeddings:
-            tensor = shard.get_tensor(embedding.name)
-            if tuple(tensor.shape) != embedding.geometry.linear_shape:
-                raise CheckFailedError(f"{path.name}: {embedding.name} is {list(tensor.shape)}")
-            size = tensor.numel() * tensor.element_size()
-            content = (ctypes.c_char * size).from_address(tensor.data_ptr())
-            if hashlib.sha256(content).hexdigest() != sha256[embedding.name]:
-                raise CheckFailedError(f"{path.name}: the bytes of {embedding.name} have changed")
+    return hashes
 
 
 def _check_header(
-    shard: str, before: Header, after: Header, embeddings: tuple[PatchEmbedding, ...]
+    shard: str, before: Header, after: Header, expected: Mapping[str, ExpectedTensor]
 ) -> None:
-    """Check that the old header comes back when the old shapes are spelled into the new one."""
+    """Check that the old header comes back when the old shapes are put into the new one."""
     text, tensors = after.text, dict(after.tensors)
-    for embedding in embeddings:
-        old = before.tensors[embedding.name]
-        text = replace_shape(text, embedding.name, shape_text(before.text, embedding.name))
-        tensors[embedding.name] = tensors[embedding.name]._replace(shape=old.shape)
+    for name, tensor in expected.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            found = list(tensors[name].shape) if name in tensors else "missing"
+            raise CheckFailedError(f"{shard}: {name} is {found}, expected {list(tensor.shape)}")
+        text = replace_shape(text, name, shape_text(before.text, name))
+        tensors[name] = tensors[name]._replace(shape=before.tensors[name].shape)
     if text.rstrip(" ") != before.text.rstrip(" ") or tensors != before.tensors:
         raise CheckFailedError(f"{shard}: the header has changed in more than the new shapes")

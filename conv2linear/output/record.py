@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from conv2linear.checkpoint.header_edit import shape_text
+from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.plan.actions import Action, PlannedFile
-from conv2linear.plan.convert import ConversionPlan, with_model_card
+from conv2linear.plan.convert import ConversionPlan
+from conv2linear.plan.edits import convert_model_card
 from conv2linear.record.manifest import (
     CheckRecord,
     EditRecord,
@@ -17,32 +19,45 @@ from conv2linear.record.manifest import (
     ShardRecord,
     TensorRecord,
 )
-from conv2linear.record.model_card import MODEL_CARD_NAME, edit_model_card
+from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.version import __version__
 
-if TYPE_CHECKING:
-    from conv2linear.equivalence.outcome import Equivalence
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the check found: an outcome for each patch embedding, in their order.
 
-def _record(
-    plan: ConversionPlan, checks: tuple[Equivalence, ...], hashes: Mapping[str, str]
-) -> tuple[ConversionPlan, Manifest]:
-    """Write the model card into the plan, and all that was decided and found into a manifest.
-
-    `hashes` is the SHA-256 of the bytes of each patch embedding and bias, by name.
+    `sha256` is that of the bytes of each patch embedding and each bias, by name.
     """
+
+    outcomes: tuple[Equivalence, ...]
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ConversionRecord:
+    """What an output says of its own conversion: the manifest, and the texts of edited files."""
+
+    manifest: Manifest
+    texts: Mapping[str, str]
+
+
+def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
+    """Write down what was decided and found, in the manifest and in the model card."""
     checkpoint = plan.checkpoint
     origin = checkpoint.repository.origin
-    tensors = tuple(_tensor_records(plan, hashes))
-    records = tuple(
-        _check_record(e.name, check) for e, check in zip(plan.embeddings, checks, strict=True)
+    tensors = tuple(_tensor_records(plan, evidence.sha256))
+    checks = tuple(
+        _check_record(embedding.name, outcome)
+        for embedding, outcome in zip(plan.embeddings, evidence.outcomes, strict=True)
     )
-    edits = plan.with_action(Action.EDIT)
-    card = next((file.original for file in edits if file.name == MODEL_CARD_NAME), None)
-    plan = with_model_card(
-        plan,
-        edit_model_card(card, tool=__version__, origin=origin, tensors=tensors, checks=records),
-    )
+    edits = tuple(EditRecord(f.name, f.original) for f in plan.with_action(Action.EDIT))
+    texts = dict(plan.texts)
+    for edit in edits:
+        if edit.name == MODEL_CARD_NAME:
+            texts[edit.name] = convert_model_card(
+                edit.original, origin=origin, tensors=tensors, checks=checks
+            )
     manifest = Manifest(
         tool=__version__,
         source=origin,
@@ -53,16 +68,16 @@ def _record(
             for file in plan.reshaped
             if file.header
         ),
-        files=tuple(_file_record(file) for file in plan.written),
-        absent=tuple(_file_record(file) for file in plan.with_action(Action.NOT_WRITTEN)),
-        edits=tuple(EditRecord(file.name, file.original) for file in edits),
-        check=records,
+        files=tuple(_file_record(file, texts) for file in plan.written),
+        absent=tuple(_file_record(file, texts) for file in plan.with_action(Action.NOT_WRITTEN)),
+        edits=edits,
+        check=checks,
         partial=plan.partial,
     )
-    return plan, manifest
+    return ConversionRecord(manifest, texts)
 
 
-def _tensor_records(plan: ConversionPlan, hashes: Mapping[str, str]) -> Iterator[TensorRecord]:
+def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator[TensorRecord]:
     for e in plan.embeddings:
         places = {e.name: e.shard} | ({e.bias: e.bias_shard} if e.bias and e.bias_shard else {})
         for name, shard in places.items():
@@ -75,33 +90,32 @@ def _tensor_records(plan: ConversionPlan, hashes: Mapping[str, str]) -> Iterator
                 shape_before=info.shape,
                 shape_after=e.geometry.linear_shape if name == e.name else info.shape,
                 shape_text=shape_text(header.text, name),
-                sha256=hashes[name],
+                sha256=sha256[name],
             )
 
 
-def _file_record(file: PlannedFile) -> FileRecord:
-    if file.text is not None:
-        sha256: str | None = hashlib.sha256(file.text.encode()).hexdigest()
-    else:
-        sha256 = None if file.header else file.info.sha256
-    return FileRecord(file.name, file.output_bytes, sha256)
+def _file_record(file: PlannedFile, texts: Mapping[str, str]) -> FileRecord:
+    if file.action is Action.EDIT:
+        content = texts[file.name].encode()
+        return FileRecord(file.name, len(content), hashlib.sha256(content).hexdigest())
+    return FileRecord(file.name, file.output_bytes, None if file.header else file.info.sha256)
 
 
-def _check_record(tensor: str, check: Equivalence) -> CheckRecord:
-    assert check.linear  # a check that failed is never recorded
-    assert check.conv3d
+def _check_record(tensor: str, outcome: Equivalence) -> CheckRecord:
+    assert outcome.linear  # a check that failed is never recorded
+    assert outcome.conv3d
     return CheckRecord(
         tensor=tensor,
-        dtype=check.dtype,
-        basis_patches=check.basis_patches,
-        sampled_patches=check.sampled_patches,
-        linear_max_abs_error=check.linear.max_abs,
-        linear_max_error_over_bound=check.linear.max_over_bound,
-        conv3d_max_abs_error=check.conv3d.max_abs,
-        conv3d_max_error_over_bound=check.conv3d.max_over_bound,
-        conv3d_warning=check.warning,
-        device=check.environment.device,
-        device_name=check.environment.device_name,
-        torch=check.environment.torch,
-        cudnn=check.environment.cudnn,
+        dtype=outcome.dtype,
+        basis_patches=outcome.basis_patches,
+        sampled_patches=outcome.sampled_patches,
+        linear_max_abs_error=outcome.linear.max_abs,
+        linear_max_error_over_bound=outcome.linear.max_over_bound,
+        conv3d_max_abs_error=outcome.conv3d.max_abs,
+        conv3d_max_error_over_bound=outcome.conv3d.max_over_bound,
+        conv3d_warning=outcome.warning,
+        device=outcome.environment.device,
+        device_name=outcome.environment.device_name,
+        torch=outcome.environment.torch,
+        cudnn=outcome.environment.cudnn,
     )

@@ -1,4 +1,4 @@
-"""Build a folder in hiding and let it appear whole, by one rename.
+"""Build a folder under a hidden name and let it appear complete, by one rename.
 
 What is fsynced, and why: each file before the journal names it, so that a run after a power cut
 may trust the journal; then the manifest and every folder, so that nothing is missing when the
@@ -15,24 +15,25 @@ from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
-from conv2linear.errors import OutputError
-from conv2linear.files.disk_errors import as_output_error, disk_errors
+from conv2linear.errors import CheckFailedError, OutputError
+from conv2linear.files.disk_errors import as_output_error, write_errors
 from conv2linear.files.rename import exchange, remove_tree, rename_new, sync_file
-from conv2linear.output.target import check_output
+from conv2linear.output.target import WriteOptions, refuse_output
 from conv2linear.sources.base import file_fingerprint
 
 
 class Staging:
     """The hidden folder beside OUT that one run at a time may fill.
 
-    `folder` in it becomes OUT; the journal and downloads that are not whole yet (`scratch`) lie
+    `folder` in it becomes OUT; the journal and downloads that are not complete yet (`scratch`) lie
     beside that, where no file of a checkpoint can have their names. Use it as a context manager:
-    leaving it publishes nothing, keeps what is staged for the next run, and turns errors of the
-    disk into `OutputError`.
+    entering it raises `OutputError` where OUT may not be written or another run writes it. Leaving
+    it publishes nothing and keeps what is staged for the next run, unless a check has failed; it
+    turns an `OSError` into an `OutputError`.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, options: WriteOptions | None = None) -> None:
+        self.out, self.options = out, options or WriteOptions()
         self.root = out.parent / f".{out.name}.conv2linear"
         self.folder = self.root / "files"
         self.scratch = self.root / "partial"
@@ -41,11 +42,17 @@ class Staging:
         self._journal: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Staging:
-        with disk_errors(self.out):
+        with write_errors(self.out):
             self._lock = self._acquire()
-            self.folder.mkdir(exist_ok=True)
-            self.scratch.mkdir(exist_ok=True)
-            self._journal = self._read_journal()
+            try:
+                # Another run may have ended between the first look at OUT and the lock.
+                refuse_output(self.out, force=self.options.force)
+                self.folder.mkdir(exist_ok=True)
+                self.scratch.mkdir(exist_ok=True)
+                self._journal = self._read_journal()
+            except BaseException:
+                self._release()
+                raise
         return self
 
     def __exit__(
@@ -54,15 +61,25 @@ class Staging:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._lock is not None:
-            if _is_same(self._lock, self.root):
-                for path in (self.folder, self.scratch, self.root):
-                    with contextlib.suppress(OSError):
-                        path.rmdir()  # only an empty one goes
-            os.close(self._lock)
-            self._lock = None
+        try:
+            if isinstance(error, CheckFailedError):
+                with write_errors(self.out):
+                    self.discard()
+        finally:
+            self._release()
         if isinstance(error, OSError):
             raise as_output_error(error, self.out) from error
+
+    def _release(self) -> None:
+        """Remove folders that hold nothing, and end the lock."""
+        if self._lock is None:
+            return
+        if _is_same(self._lock, self.root):
+            for path in (self.folder, self.scratch, self.root):
+                with contextlib.suppress(OSError):
+                    path.rmdir()  # only an empty one goes
+        os.close(self._lock)
+        self._lock = None
 
     def is_complete(self, name: str, fingerprint: str) -> bool:
         """Tell whether an earlier run left the file that `fingerprint` asks for, untouched."""
@@ -86,14 +103,14 @@ class Staging:
         return path
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a small file and see it onto the disk."""
+        """Write a small file and sync it."""
         with self.clear_path(name).open("xb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
 
     def record(self, name: str, fingerprint: str) -> None:
-        """Note in the journal that a file, already on the disk, is what `fingerprint` asks for."""
+        """Note in the journal that a file that is synced is what `fingerprint` asks for."""
         staged = file_fingerprint(self.folder / name)
         line = json.dumps({"name": name, "source": fingerprint, "staged": staged}) + "\n"
         descriptor = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -119,17 +136,17 @@ class Staging:
         """Remove everything that is staged."""
         remove_tree(self.root)
 
-    def publish(self, *, replace: bool) -> None:
+    def publish(self) -> None:
         """Let the folder appear as OUT by one rename.
 
-        An OUT that exists goes at that moment with `replace`, and is an `OutputError` without.
+        An OUT that exists goes at that moment with `force`, and is an `OutputError` without.
         """
-        check_output(self.out, force=replace, source=None)  # it may have appeared meanwhile
+        refuse_output(self.out, force=self.options.force)  # it may have appeared meanwhile
         remove_tree(self._journal_path)
         remove_tree(self.scratch)
         for folder, _, _ in os.walk(self.folder):
             sync_file(Path(folder))
-        if replace and os.path.lexists(self.out):
+        if self.options.force and os.path.lexists(self.out):
             exchange(self.folder, self.out)
         else:
             rename_new(self.folder, self.out)

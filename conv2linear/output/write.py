@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from conv2linear.errors import OutputError
 from conv2linear.files.clone import can_share_blocks
@@ -15,61 +16,48 @@ from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.progress import Progress
 from conv2linear.sources.base import Repository, check_unchanged
 
-_WORTH_A_JOURNAL_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
+_JOURNALED_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
+
+
+def prepare_staging(files: Sequence[PlannedFile], staging: Staging) -> None:
+    """Remove what is staged and not planned, and see whether the rest can be written.
+
+    Raises `OutputError` if the disk has too little space, or cannot hard-link.
+    """
+    staging.sweep([file.name for file in files])
+    remaining = remaining_files(files, staging)
+    if staging.options.hardlink:
+        _refuse_other_file_system(remaining, staging)
+    _refuse_lack_of_space(remaining, staging)
 
 
 def write_files(
     files: Sequence[PlannedFile],
     repository: Repository,
     *,
+    texts: Mapping[str, str],
     staging: Staging,
-    hardlink: bool,
-    workers: int,
     progress: Progress,
 ) -> None:
     """Stage every file: cloned, hard-linked or downloaded, with its new header or text.
 
-    What an earlier run left whole is used again.
+    `texts` holds those of the edited files. What an earlier run left complete is used again.
     """
-    todo = remaining_files(files, staging)
+    remaining = remaining_files(files, staging)
 
     def write(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
-        if file.text is not None:
+        if file.action is Action.EDIT:
             check_unchanged(file.info)
-            staging.write_text(file.name, file.text)
-            on_bytes(file.output_bytes)
-            return
-        target = staging.clear_path(file.name)
-        if _is_linked(file, hardlink=hardlink):
-            os.link(os.path.realpath(str(file.info.path)), target)
+            staging.write_text(file.name, texts[file.name])
             on_bytes(file.output_bytes)
         else:
-            repository.fetch(file.name, target, scratch=staging.scratch, on_bytes=on_bytes)
-        check_unchanged(file.info)
-        written = target.stat().st_size
-        if written != file.info.size_bytes:
-            raise OutputError(f"{file.name}: wrote {written} of {file.info.size_bytes} bytes")
-        if file.header is not None:
-            replace_header(target, file.header)
-        if file.info.size_bytes >= _WORTH_A_JOURNAL_BYTES and target.stat().st_nlink == 1:
-            staging.record(file.name, staged_identity(file))
+            _write_content(file, repository, staging=staging, on_bytes=on_bytes)
 
-    is_remote = any(file.text is None and file.info.path is None for file in todo)
-    progress.step("download" if is_remote else "write", sum(file.output_bytes for file in todo))
-    largest_first = sorted(todo, key=lambda file: -file.output_bytes)
-    map_parallel(write, largest_first, workers=workers, progress=progress)
-
-
-def prepare_writing(files: Sequence[PlannedFile], staging: Staging, *, hardlink: bool) -> None:
-    """Remove what is staged and not wanted, and see whether the rest can be written.
-
-    Raises `OutputError` if the disk has too little space, or cannot hard-link.
-    """
-    staging.sweep([file.name for file in files])
-    todo = remaining_files(files, staging)
-    if hardlink:
-        _check_hardlinks(todo, staging)
-    _check_space(todo, staging, hardlink=hardlink)
+    is_remote = any(file.action is not Action.EDIT and not file.info.path for file in remaining)
+    total_bytes = sum(file.output_bytes for file in remaining)
+    progress.step("download" if is_remote else "write", total_bytes)
+    largest_first = sorted(remaining, key=lambda file: -file.output_bytes)
+    map_parallel(write, largest_first, workers=staging.options.workers, progress=progress)
 
 
 def remaining_files(files: Sequence[PlannedFile], staging: Staging) -> list[PlannedFile]:
@@ -83,25 +71,51 @@ def staged_identity(file: PlannedFile) -> str:
     return f"{file.info.fingerprint} {header}"
 
 
-def _is_linked(file: PlannedFile, *, hardlink: bool) -> bool:
-    return hardlink and file.action is Action.COPY and file.info.path is not None
+def _write_content(
+    file: PlannedFile,
+    repository: Repository,
+    *,
+    staging: Staging,
+    on_bytes: Callable[[int], None],
+) -> None:
+    target = staging.clear_path(file.name)
+    if link := _linked_path(file, staging):
+        os.link(os.path.realpath(link), target)
+        on_bytes(file.output_bytes)
+    else:
+        repository.fetch(file.name, target, scratch=staging.scratch, on_bytes=on_bytes)
+    check_unchanged(file.info)
+    written = target.stat().st_size
+    if written != file.info.size_bytes:
+        raise OutputError(f"{file.name}: wrote {written} of {file.info.size_bytes} bytes")
+    if file.header is not None:
+        replace_header(target, file.header)
+    if written >= _JOURNALED_BYTES and target.stat().st_nlink == 1:
+        staging.record(file.name, staged_identity(file))
 
 
-def _check_hardlinks(files: Sequence[PlannedFile], staging: Staging) -> None:
+def _linked_path(file: PlannedFile, staging: Staging) -> Path | None:
+    """Return the file to hard-link, None where a file is copied or downloaded."""
+    is_linked = staging.options.hardlink and file.action is Action.COPY
+    return file.info.path if is_linked else None
+
+
+def _refuse_other_file_system(files: Sequence[PlannedFile], staging: Staging) -> None:
     device = staging.folder.stat().st_dev
     for file in files:
-        if _is_linked(file, hardlink=True) and file.info.path.stat().st_dev != device:  # type: ignore[union-attr]
+        path = _linked_path(file, staging)
+        if path is not None and path.stat().st_dev != device:
             raise OutputError(
                 f"{file.name} is on another file system than {staging.out}",
                 hint="leave out --hardlink, or put OUT on the file system of the source",
             )
 
 
-def _check_space(files: Sequence[PlannedFile], staging: Staging, *, hardlink: bool) -> None:
-    copied = [file for file in files if not _is_linked(file, hardlink=hardlink)]
-    local = [file.info.path for file in copied if file.info.path and file.text is None]
+def _refuse_lack_of_space(files: Sequence[PlannedFile], staging: Staging) -> None:
+    copied = [file for file in files if _linked_path(file, staging) is None]
+    local = [file.info.path for file in copied if file.info.path and file.action is not Action.EDIT]
     shares = bool(local) and can_share_blocks(local[0], staging.folder)
-    needed = sum(f.output_bytes for f in copied if not (shares and f.info.path))
+    needed = sum(file.output_bytes for file in copied if not (shares and file.info.path))
     free = shutil.disk_usage(staging.folder).free
     if needed > free:
         raise OutputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conv2linear.checkpoint.header import Header
+from conv2linear.result import Result
 from conv2linear.sources.base import FileInfo
 from conv2linear.text import TextEnum
 
@@ -12,33 +13,45 @@ from conv2linear.text import TextEnum
 class Action(TextEnum):
     """What happens to one file."""
 
-    RESHAPE = "reshape"
-    EDIT = "edit"
-    COPY = "copy"
+    RESHAPE = "reshape"  # the shard gets another header
+    EDIT = "edit"  # the text file gets another text
+    COPY = "copy"  # byte for byte
     NOT_WRITTEN = "not written"  # to an output that holds only what has changed
-    OMIT = "omit"
+    OMIT = "omit"  # it does not belong to the result
+
+
+WRITING_ACTIONS = (Action.RESHAPE, Action.EDIT, Action.COPY)
 
 
 @dataclass(frozen=True)
 class PlannedFile:
     """One file of the source and what happens to it.
 
-    A reshaped shard has its new `header`, an edited file its new `text` and its `original`, None
-    for a file that the source does not have.
+    `output_bytes` is its size in the output. A reshaped shard has its new `header`; an edited file
+    has its `original` text, None for a file that the source does not have.
     """
 
     info: FileInfo
     action: Action
+    output_bytes: int
     header: Header | None = None
     original: str | None = None
-    text: str | None = None
 
     @property
     def name(self) -> str:
         """Path of the file below the checkpoint's root."""
         return self.info.name
 
-    @property
-    def output_bytes(self) -> int:
-        """Size of the file in the output."""
-        return self.info.size_bytes if self.text is None else len(self.text.encode())
+
+@dataclass(frozen=True)
+class FileChange(Result):
+    """What happens to one file, for the reader of a result."""
+
+    name: str
+    action: Action
+    size_bytes: int
+
+
+def summarise_files(files: tuple[PlannedFile, ...]) -> tuple[FileChange, ...]:
+    """Return name, action and size in the output of each file."""
+    return tuple(FileChange(file.name, file.action, file.output_bytes) for file in files)

@@ -1,31 +1,67 @@
-"""Decide what a conversion does to each file; nothing is written here."""
+"""Decide what a conversion does to each file; nothing is read or written here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.checkpoint.config import CONFIG_NAME, enable_fusion
-from conv2linear.checkpoint.header import Header
+from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.header_edit import reshape_header
-from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
-from conv2linear.checkpoint.quantization import edit_skip_list, plan_skip_list, read_quantization
+from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
+from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
 from conv2linear.errors import NothingToConvertError, UnsafeQuantizationError
-from conv2linear.plan.actions import Action, PlannedFile
+from conv2linear.plan.actions import (
+    WRITING_ACTIONS,
+    Action,
+    FileChange,
+    PlannedFile,
+    summarise_files,
+)
+from conv2linear.plan.edits import convert_config
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import FileInfo, read_text
+from conv2linear.result import Result
+from conv2linear.sources.base import FileInfo
 
 
 @dataclass(frozen=True)
-class ConversionPlan:
-    """All that a conversion will do. A `partial` one writes only what it changes."""
+class ConversionOptions:
+    """What a caller decides about the content of the output.
 
-    checkpoint: Checkpoint
-    files: tuple[PlannedFile, ...]
+    `changed_only` leaves out the files that do not change, `model_card` adds a section to
+    README.md, `allow_unsafe_quantization` converts although the result may not load.
+    """
+
+    changed_only: bool = False
+    model_card: bool = True
+    allow_unsafe_quantization: bool = False
+
+
+@dataclass(frozen=True)
+class ConversionPlan(Result):
+    """All that a conversion will do.
+
+    A `partial` one writes only what it changes. `planned` has an entry for each file of the source
+    and of the output, `texts` the new texts that are known before the check has run: not the model
+    card's, which tells of the check.
+    """
+
+    checkpoint: Checkpoint = field(repr=False)
+    planned: tuple[PlannedFile, ...] = field(repr=False)
+    texts: Mapping[str, str] = field(repr=False)
     partial: bool
     warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what happens to each file, the bytes that it takes, and the warnings."""
+        return {
+            "files": [change.to_dict() for change in self.files],
+            "download_bytes": self.download_bytes,
+            "write_bytes": self.write_bytes,
+            "warnings": list(self.warnings),
+        }
 
     @property
     def embeddings(self) -> tuple[PatchEmbedding, ...]:
@@ -33,9 +69,14 @@ class ConversionPlan:
         return self.checkpoint.patch_embeddings
 
     @property
+    def files(self) -> tuple[FileChange, ...]:
+        """Name, action and size of each file."""
+        return summarise_files(self.planned)
+
+    @property
     def written(self) -> tuple[PlannedFile, ...]:
-        """The files that the output will have, but for the manifest."""
-        return self.with_action(Action.RESHAPE, Action.EDIT, Action.COPY)
+        """The files that the output will have, except the record."""
+        return self.with_action(*WRITING_ACTIONS)
 
     @property
     def reshaped(self) -> tuple[PlannedFile, ...]:
@@ -43,104 +84,74 @@ class ConversionPlan:
         return self.with_action(Action.RESHAPE)
 
     def with_action(self, *actions: Action) -> tuple[PlannedFile, ...]:
-        """Return the files that meet with one of these actions."""
-        return tuple(file for file in self.files if file.action in actions)
+        """Return the files that one of these actions happens to."""
+        return tuple(file for file in self.planned if file.action in actions)
 
     @property
     def download_bytes(self) -> int:
         """Bytes that have to come from the Hub: what is not on this machine yet."""
-        fetched = (Action.RESHAPE, Action.COPY)
-        return sum(
-            f.info.size_bytes for f in self.files if f.action in fetched and f.info.path is None
-        )
+        downloaded = self.with_action(Action.RESHAPE, Action.COPY)
+        return sum(file.info.size_bytes for file in downloaded if file.info.path is None)
 
     @property
-    def output_bytes(self) -> int:
-        """Size of the output, without the manifest."""
+    def write_bytes(self) -> int:
+        """Size of the output without the record; the model card counts as it is now."""
         return sum(file.output_bytes for file in self.written)
 
 
 def build_plan(
-    checkpoint: Checkpoint,
-    *,
-    allow_unsafe_quantization: bool = False,
-    changed_only: bool = False,
-    model_card: bool = True,
+    checkpoint: Checkpoint, options: ConversionOptions, *, model_card: str | None = None
 ) -> ConversionPlan:
     """Decide the action for each file of a checkpoint.
 
-    With `changed_only` the files that pass through stay absent; with `model_card` README.md gets a
-    section, whose text `with_model_card` fills in once there is something to say.
+    `model_card` is the text of its README.md, None where it has none; it counts only where
+    `options` say that the card is edited.
 
     Raises `NothingToConvertError` where the layout is not conv3d, and `UnsafeQuantizationError`
     where the quantisation method would, or might, break the result.
     """
     label = checkpoint.repository.label
-    if checkpoint.layout != Layout.CONV3D:
+    if checkpoint.layout is not Layout.CONV3D:
         raise NothingToConvertError(
             f"{label}: the patch embedding is {checkpoint.layout} already, nothing to convert",
             hint="`conv2linear verify` checks such a checkpoint, `conv2linear restore` undoes it",
         )
-    skip_list = plan_skip_list(read_quantization(checkpoint.config))
-    if skip_list.refusal_reason and not allow_unsafe_quantization:
+    refusal_reason = plan_skip_list(read_quantization(checkpoint.config)).refusal_reason
+    if refusal_reason and not options.allow_unsafe_quantization:
         raise UnsafeQuantizationError(
-            f"{label}: {skip_list.refusal_reason}",
+            f"{label}: {refusal_reason}",
             hint="--allow-unsafe-quantization converts it all the same: test the result",
         )
-    config = edit_skip_list(enable_fusion(checkpoint.config), skip_list)
-    edits: dict[str, tuple[str | None, str]] = {CONFIG_NAME: (checkpoint.config.text, config.text)}
-    files = dict(checkpoint.files)
-    if model_card:
-        original = _read_model_card(checkpoint)
-        edits[MODEL_CARD_NAME] = (original, original or "")
-        files.setdefault(MODEL_CARD_NAME, FileInfo(MODEL_CARD_NAME, 0, "new"))
-    headers = _linear_headers(checkpoint)
-    untouched = Action.NOT_WRITTEN if changed_only else Action.COPY
     return ConversionPlan(
-        checkpoint,
-        tuple(_plan_file(files[name], headers, edits, untouched) for name in sorted(files)),
-        partial=changed_only,
-        warnings=(f"unsafe quantisation: {skip_list.refusal_reason}",)
-        if skip_list.refusal_reason
-        else (),
+        checkpoint=checkpoint,
+        planned=_plan_files(checkpoint, options, model_card),
+        texts={CONFIG_NAME: convert_config(checkpoint.config).text},
+        partial=options.changed_only,
+        warnings=(f"unsafe quantisation: {refusal_reason}",) if refusal_reason else (),
     )
 
 
-def with_model_card(plan: ConversionPlan, text: str) -> ConversionPlan:
-    """Fill in the text of the model card, if the plan edits it."""
-    files = tuple(
-        replace(file, text=text)
-        if file.name == MODEL_CARD_NAME and file.action is Action.EDIT
-        else file
-        for file in plan.files
-    )
-    return replace(plan, files=files)
+def _plan_files(
+    checkpoint: Checkpoint, options: ConversionOptions, model_card: str | None
+) -> tuple[PlannedFile, ...]:
+    shapes = shapes_by_shard(checkpoint.patch_embeddings, Layout.LINEAR)
+    originals: dict[str, str | None] = {CONFIG_NAME: checkpoint.config.text}
+    config_bytes = len(convert_config(checkpoint.config).text.encode())
+    files = dict(checkpoint.files)
+    if options.model_card:
+        originals[MODEL_CARD_NAME] = model_card
+        files.setdefault(MODEL_CARD_NAME, FileInfo(MODEL_CARD_NAME, 0, "new"))
 
+    def plan_file(info: FileInfo) -> PlannedFile:
+        name, size = info.name, info.size_bytes
+        if name in shapes:
+            header = reshape_header(checkpoint.headers[name], shapes[name])
+            return PlannedFile(info, Action.RESHAPE, size, header=header)
+        if name in originals:
+            size = config_bytes if name == CONFIG_NAME else size
+            return PlannedFile(info, Action.EDIT, size, original=originals[name])
+        if name == MANIFEST_NAME:  # a new one is written
+            return PlannedFile(info, Action.OMIT, size)
+        return PlannedFile(info, Action.NOT_WRITTEN if options.changed_only else Action.COPY, size)
 
-def _read_model_card(checkpoint: Checkpoint) -> str | None:
-    if MODEL_CARD_NAME not in checkpoint.files:
-        return None
-    return read_text(checkpoint.repository, MODEL_CARD_NAME)
-
-
-def _linear_headers(checkpoint: Checkpoint) -> dict[str, Header]:
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for embedding in checkpoint.patch_embeddings:
-        shapes.setdefault(embedding.shard, {})[embedding.name] = embedding.geometry.linear_shape
-    return {shard: reshape_header(checkpoint.headers[shard], new) for shard, new in shapes.items()}
-
-
-def _plan_file(
-    info: FileInfo,
-    headers: Mapping[str, Header],
-    edits: Mapping[str, tuple[str | None, str]],
-    untouched: Action,
-) -> PlannedFile:
-    if info.name in headers:
-        return PlannedFile(info, Action.RESHAPE, header=headers[info.name])
-    if info.name in edits:
-        original, text = edits[info.name]
-        return PlannedFile(info, Action.EDIT, original=original, text=text)
-    if info.name == MANIFEST_NAME:  # a new one is written
-        return PlannedFile(info, Action.OMIT)
-    return PlannedFile(info, untouched)
+    return tuple(plan_file(files[name]) for name in sorted(files))

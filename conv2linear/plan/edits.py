@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig, enable_fusion, parse_config
+from conv2linear.checkpoint.config import (
+    CONFIG_NAME,
+    ModelConfig,
+    disable_fusion,
+    enable_fusion,
+    parse_config,
+)
 from conv2linear.checkpoint.quantization import edit_skip_list, plan_skip_list, read_quantization
 from conv2linear.errors import CheckFailedError
 from conv2linear.record.manifest import CheckRecord, EditRecord, Manifest, TensorRecord
-from conv2linear.record.model_card import MODEL_CARD_NAME, edit_model_card
+from conv2linear.record.model_card import MODEL_CARD_NAME, edit_model_card, remove_section
 from conv2linear.sources.base import Origin
 from conv2linear.version import __version__
 
@@ -32,6 +38,16 @@ def convert_model_card(
     return edit_model_card(
         original, tool=__version__, origin=origin, tensors=tensors, checks=checks
     )
+
+
+def restore_config(config: ModelConfig) -> dict[str, str]:
+    """Return config.json without what a conversion always adds, by its name."""
+    return {CONFIG_NAME: disable_fusion(config).text}
+
+
+def restore_model_card(text: str | None) -> dict[str, str]:
+    """Return README.md without the section that a conversion adds, by its name, if there is one."""
+    return {} if text is None else {MODEL_CARD_NAME: remove_section(text)}
 
 
 def repeat_edit(edit: EditRecord, manifest: Manifest) -> str | None:

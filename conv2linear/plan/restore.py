@@ -1,31 +1,86 @@
-"""Decide what restoring does to each file."""
+"""Decide what restoring does to each file; nothing is read or written here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.checkpoint.config import CONFIG_NAME, disable_fusion
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.header_edit import grow_header, restore_header
-from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.checkpoint.patch_embedding import Layout, shapes_by_shard
+from conv2linear.errors import BadCheckpointError, CheckFailedError, NothingToConvertError
 from conv2linear.plan.actions import Action, PlannedFile
+from conv2linear.plan.edits import restore_config, restore_model_card
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
-from conv2linear.record.model_card import MODEL_CARD_NAME, remove_section
-from conv2linear.sources.base import FileInfo, read_text
+from conv2linear.sources.base import FileInfo
 
 
-def _plan_with(manifest: Manifest, checkpoint: Checkpoint) -> tuple[PlannedFile, ...]:
-    """Undo exactly what is on record."""
-    spelled: dict[str, dict[str, str]] = {}
+@dataclass(frozen=True)
+class RestorationPlan:
+    """All that a restoration will do; `texts` are those that the edited files get.
+
+    It is `exact` where a record says what each file was, and `partial` for an overlay.
+    """
+
+    checkpoint: Checkpoint
+    files: tuple[PlannedFile, ...]
+    texts: Mapping[str, str]
+    exact: bool
+    partial: bool
+
+
+def plan_restoration(
+    checkpoint: Checkpoint, manifest: Manifest | None, *, model_card: str | None
+) -> RestorationPlan:
+    """Decide the action for each file of a linear checkpoint.
+
+    With a manifest exactly what is on record is undone. Without one the kernel's shape comes from
+    config.json, and what a conversion adds to config.json and to `model_card`, the text of
+    README.md, is taken out.
+
+    Raises `NothingToConvertError` where the layout is not linear, `CheckFailedError` where a header
+    would not be the original one, and `BadCheckpointError` where record and files do not agree.
+    """
+    if checkpoint.layout is not Layout.LINEAR:
+        raise NothingToConvertError(
+            f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear"
+        )
+    if manifest is None:
+        headers = _kernel_headers(checkpoint)
+        texts = restore_config(checkpoint.config) | restore_model_card(model_card)
+        infos = tuple(checkpoint.files.values())
+    else:
+        headers = _recorded_headers(checkpoint, manifest)
+        originals = {edit.name: edit.original for edit in manifest.edits}
+        texts = {name: text for name, text in originals.items() if text is not None}
+        added = {MANIFEST_NAME, *(originals.keys() - texts.keys())}
+        infos = tuple(info for name, info in checkpoint.files.items() if name not in added)
+    return RestorationPlan(
+        checkpoint=checkpoint,
+        files=tuple(_plan_file(info, headers, texts) for info in infos),
+        texts=texts,
+        exact=manifest is not None,
+        partial=manifest is not None and manifest.partial,
+    )
+
+
+def _kernel_headers(checkpoint: Checkpoint) -> dict[str, Header]:
+    shapes = shapes_by_shard(checkpoint.patch_embeddings, Layout.CONV3D)
+    return {shard: grow_header(checkpoint.headers[shard], new) for shard, new in shapes.items()}
+
+
+def _recorded_headers(checkpoint: Checkpoint, manifest: Manifest) -> dict[str, Header]:
+    shape_texts: dict[str, dict[str, str]] = {}
     for tensor in manifest.tensors:
         if tensor.shape_before != tensor.shape_after:
-            spelled.setdefault(tensor.shard, {})[tensor.name] = tensor.shape_text
-    missing = spelled.keys() - checkpoint.headers.keys()
+            shape_texts.setdefault(tensor.shard, {})[tensor.name] = tensor.shape_text
+    missing = shape_texts.keys() - checkpoint.headers.keys()
     if missing:
         raise BadCheckpointError(f"{min(missing)} is on record and missing")
     headers = {
-        shard: restore_header(checkpoint.headers[shard], texts) for shard, texts in spelled.items()
+        shard: restore_header(checkpoint.headers[shard], texts)
+        for shard, texts in shape_texts.items()
     }
     for record in manifest.shards:
         header = headers.get(record.name)
@@ -34,31 +89,14 @@ def _plan_with(manifest: Manifest, checkpoint: Checkpoint) -> tuple[PlannedFile,
                 f"{record.name}: the header that the record leads to is not the original one",
                 hint="shard or record were changed afterwards: `conv2linear verify` says which",
             )
-    originals = {edit.name: edit.original for edit in manifest.edits}
-    return tuple(
-        _plan_file(info, headers, originals)
-        for name, info in checkpoint.files.items()
-        if name != MANIFEST_NAME and originals.get(name, "") is not None
-    )
-
-
-def _plan_without(checkpoint: Checkpoint) -> tuple[PlannedFile, ...]:
-    """Derive the kernel's shape from config.json, and take back what the conversion adds."""
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for embedding in checkpoint.patch_embeddings:
-        shapes.setdefault(embedding.shard, {})[embedding.name] = embedding.geometry.kernel_shape
-    headers = {shard: grow_header(checkpoint.headers[shard], new) for shard, new in shapes.items()}
-    texts: dict[str, str | None] = {CONFIG_NAME: disable_fusion(checkpoint.config).text}
-    if MODEL_CARD_NAME in checkpoint.files:
-        texts[MODEL_CARD_NAME] = remove_section(read_text(checkpoint.repository, MODEL_CARD_NAME))
-    return tuple(_plan_file(info, headers, texts) for info in checkpoint.files.values())
+    return headers
 
 
 def _plan_file(
-    info: FileInfo, headers: Mapping[str, Header], texts: Mapping[str, str | None]
+    info: FileInfo, headers: Mapping[str, Header], texts: Mapping[str, str]
 ) -> PlannedFile:
-    if info.name in headers:
-        return PlannedFile(info, Action.RESHAPE, header=headers[info.name])
+    if header := headers.get(info.name):
+        return PlannedFile(info, Action.RESHAPE, info.size_bytes, header=header)
     if (text := texts.get(info.name)) is not None:
-        return PlannedFile(info, Action.EDIT, text=text)
-    return PlannedFile(info, Action.COPY)
+        return PlannedFile(info, Action.EDIT, len(text.encode()))
+    return PlannedFile(info, Action.COPY, info.size_bytes)

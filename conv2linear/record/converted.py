@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
-from conv2linear.sources.base import Repository, read_text
+from conv2linear.sources.base import Repository, read_optional_text
 
 
 def read_manifest(repository: Repository) -> Manifest | None:
@@ -12,9 +12,8 @@ def read_manifest(repository: Repository) -> Manifest | None:
 
     Raises `BadCheckpointError` where it is not valid.
     """
-    if MANIFEST_NAME not in repository.files:
-        return None
-    return parse_manifest(read_text(repository, MANIFEST_NAME))
+    text = read_optional_text(repository, MANIFEST_NAME)
+    return None if text is None else parse_manifest(text)
 
 
 def read_converted(repository: Repository, manifest: Manifest | None) -> Checkpoint:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from conv2linear.errors import BadCheckpointError, SourceChangedError
+from conv2linear.files.disk_errors import read_errors
 
 OMITTED_FOLDERS = (".git", ".cache")  # of git and of huggingface_hub: no part of the checkpoint
 _MAX_TEXT_BYTES = 100_000_000
@@ -57,9 +58,10 @@ class Repository(Protocol):
     def fetch(
         self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
     ) -> None:
-        """Write a copy of a file to the new file `target` and see it onto the disk.
+        """Write a copy of a file to the new file `target` and sync it.
 
-        `scratch` is a folder on the same file system for what is not whole yet.
+        `scratch` is a folder on the same file system for downloads that are not complete yet.
+        Raises `SourceUnreadableError` where reading fails, and `OSError` where writing does.
         """
 
 
@@ -76,7 +78,8 @@ def check_unchanged(info: FileInfo) -> None:
     """Raise `SourceChangedError` if a file is not what it was when the checkpoint was opened."""
     if info.path is None:
         return
-    now = file_fingerprint(info.path) if info.path.exists() else ""
+    with read_errors(info.path):
+        now = file_fingerprint(info.path) if info.path.exists() else ""
     if now.rpartition(":")[0] != info.fingerprint.rpartition(":")[0]:
         raise SourceChangedError(
             f"{info.name} changed while it was read",
@@ -95,6 +98,11 @@ def read_text(repository: Repository, name: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise BadCheckpointError(f"{name}: not UTF-8: {error}") from None
+
+
+def read_optional_text(repository: Repository, name: str) -> str | None:
+    """Read a small file as UTF-8, None where there is none; raises as `read_text` does."""
+    return read_text(repository, name) if name in repository.files else None
 
 
 def is_inside(name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conv2linear.errors import BadCheckpointError, SourceNotFoundError
 from conv2linear.files.clone import clone_file, open_regular
+from conv2linear.files.disk_errors import read_errors
 from conv2linear.sources.base import OMITTED_FOLDERS, FileInfo, Origin, file_fingerprint
 
 
@@ -20,23 +21,24 @@ class Folder:
         self.origin = origin
         if not path.is_dir():
             raise SourceNotFoundError(f"{self.label}: not a folder")
-        self.files: Mapping[str, FileInfo] = {
-            info.name: info for info in sorted(_walk(path), key=lambda info: info.name)
-        }
+        with read_errors(path):
+            infos = sorted(_list_files(path), key=lambda info: info.name)
+        self.files: Mapping[str, FileInfo] = {info.name: info for info in infos}
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
-        with open_regular(self.path / name) as file:
+        path = self.path / name
+        with open_regular(path) as file, read_errors(path):
             return os.pread(file.fileno(), length, start)
 
     def fetch(
         self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
     ) -> None:
-        """Write a copy of a file to the new file `target` and see it onto the disk."""
+        """Write a copy of a file to the new file `target` and sync it."""
         clone_file(self.path / name, target, on_bytes=on_bytes)
 
 
-def _walk(root: Path) -> Iterable[FileInfo]:
+def _list_files(root: Path) -> Iterable[FileInfo]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in OMITTED_FOLDERS]
         for name in subfolders + names:

@@ -6,7 +6,6 @@ import os
 import re
 
 from conv2linear.errors import Conv2LinearError, SourceNotFoundError
-from conv2linear.files.disk_errors import disk_errors
 from conv2linear.paths import StrPath, parse_path
 from conv2linear.sources.base import Repository
 from conv2linear.sources.folder import Folder
@@ -26,8 +25,7 @@ def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
                 f"{name} is a folder, which has no revision {revision!r}",
                 hint="--revision goes with a Hub id",
             )
-        with disk_errors(path):
-            return Folder(path)
+        return Folder(path)
     match = _HUB_ID.fullmatch(name)
     if not isinstance(source, str) or match is None or name.startswith((".", "/", "~")):
         raise SourceNotFoundError(

@@ -198,7 +198,7 @@ def test_every_patch_embedding_is_converted(checkpoint: Path, out: Path) -> None
     index["weight_map"] |= dict.fromkeys(names, last.name)
     path.write_text(json.dumps(index))
     conversion = convert(checkpoint, out, device="cpu")
-    assert [e.name for e in conversion.plan.embeddings] == [WEIGHT, names[0]]
+    assert [check.tensor for check in conversion.manifest.check] == [WEIGHT, names[0]]
     after = read_tensors(out)
     assert after[WEIGHT].shape == after[names[0]].shape == (128, 1176)
     assert torch.equal(after[names[0]], tensors[names[0]].flatten(1))
@@ -473,7 +473,7 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(
     reshaped = shard_with(checkpoint).name
     assert actions[reshaped] == "reshape"
     assert actions["config.json"] == "edit"
-    assert {n for n, a in actions.items() if a == "pass"} == set(before) - {reshaped, "config.json"}
+    assert {n for n, a in actions.items() if a == "copy"} == set(before) - {reshaped, "config.json"}
     sizes = {file["name"]: file["size_bytes"] for file in document["files"]}
     assert sizes[reshaped] == (checkpoint / reshaped).stat().st_size
     assert document["write_bytes"] == sum(sizes.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conv2linear.errors import OutputError
-from conv2linear.files.disk_errors import disk_errors
+from conv2linear.files.disk_errors import write_errors
 from conv2linear.operations.verify.result import Outcome, Verification
 from conv2linear.paths import StrPath, parse_path
 from conv2linear.version import __version__
@@ -26,7 +26,7 @@ def write_report(verification: Verification, path: StrPath) -> None:
     """
     text = render_report(verification)
     target = parse_path(path, what="report", error=OutputError)
-    with disk_errors(target):
+    with write_errors(target):
         target.write_text(text, encoding="utf-8")
         if summary := os.environ.get(_STEP_SUMMARY):
             with Path(summary).open("a", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ from conv2linear.operations.verify.needs import need_linear, need_source
 from conv2linear.operations.verify.subject import Options, Subject
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
-from conv2linear.plan.convert import ConversionPlan, build_plan
+from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.plan.edits import convert_config, repeat_model_card
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME
@@ -34,9 +34,10 @@ def check_source(subject: Subject) -> str:
     file is the same, but for the edits. The check ends at the first difference.
     """
     source, checkpoint = need_source(subject), need_linear(subject)
-    plan = build_plan(
-        source, allow_unsafe_quantization=True, changed_only=subject.is_overlay, model_card=False
+    options = ConversionOptions(
+        allow_unsafe_quantization=True, changed_only=subject.is_overlay, model_card=False
     )
+    plan = build_plan(source, options)
     _check_config(checkpoint.config, convert_config(source.config))
     _check_tensors(checkpoint, source, plan)
     files = _other_files(checkpoint, plan)
