@@ -20,7 +20,7 @@ from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_pl
 from conv2linear.plan.edits import convert_config, repeat_model_card
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import Repository, read_text
+from conv2linear.sources.base import Repository, read_optional_text
 from conv2linear.text import plural
 
 GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
@@ -96,8 +96,7 @@ def _check_model_card(subject: Subject, source: Checkpoint) -> None:
     manifest = subject.manifest
     if manifest is None or MODEL_CARD_NAME not in {edit.name for edit in manifest.edits}:
         return
-    has_card = MODEL_CARD_NAME in source.files
-    original = read_text(source.repository, MODEL_CARD_NAME) if has_card else None
+    original = read_optional_text(source.repository, MODEL_CARD_NAME)
     expected = repeat_model_card(original, manifest)
     if expected is None:
         return

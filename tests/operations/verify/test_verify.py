@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,49 +12,31 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from conv2linear import Verification, convert, verify
-from conv2linear.checkpoint.model_types import MODEL_TYPES, ModelType
-from conv2linear.errors import Conv2LinearError, DeviceError, SourceNotFoundError
+from conv2linear import Check, Verification, convert, verify
+from conv2linear.equivalence.outcome import Step
+from conv2linear.errors import CheckFailedError, DeviceError, HubError, SourceNotFoundError
+from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
+from conv2linear.operations.verify.result import Outcome
+from conv2linear.operations.verify.subject import Subject, open_subject
+from conv2linear.operations.verify.verify import CHECKS, NamedCheck, run_check
+from conv2linear.progress import NoProgress
+from conv2linear.sources.folder import Folder
 from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.contents import byte_range, shard_with
 from tests.support.damage import change_values, edit_header, edit_json, flip_bit
-from tests.support.models import TinyModel, save_model
 from tests.support.processes import RunCli
 
 OTHER = "lm_head.weight"
-
-
-@pytest.fixture(scope="session")
-def converted(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a source and the linear checkpoint made from it, both not to be changed."""
-    source = tmp_path_factory.mktemp("source") / "model"
-    shutil.copytree(tiny_model("glm4v"), source)
-    (source / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
-    (source / "code").mkdir()
-    (source / "code" / "extra.py").write_text("raise SystemExit('never run')\n")
-    linear = source.parent / "linear"
-    convert(source, linear, device="cpu")
-    return source, linear
-
-
-@pytest.fixture
-def source(converted: tuple[Path, Path]) -> Path:
-    return converted[0]
-
-
-@pytest.fixture
-def linear(converted: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a linear checkpoint that a test may damage."""
-    return Path(shutil.copytree(converted[1], tmp_path / "linear"))
 
 
 def outcomes(verification: Verification) -> dict[str, str]:
     return {check.name: check.outcome for check in verification.checks}
 
 
-def relabel(folder: Path, tensor: str) -> None:
-    """Say float16 of a bfloat16 tensor."""
-    edit_header(shard_with(folder, tensor), lambda header: header[tensor].update(dtype="F16"))
+def relabel(folder: Path) -> None:
+    """State float16 for the bfloat16 tensors of the patch embedding."""
+    edit_header(shard_with(folder, WEIGHT), lambda header: header[WEIGHT].update(dtype="F16"))
+    edit_header(shard_with(folder, BIAS), lambda header: header[BIAS].update(dtype="F16"))
 
 
 def test_a_converted_checkpoint_passes_every_check(linear: Path, source: Path) -> None:
@@ -116,7 +98,7 @@ def set_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
             lambda f: edit_json(f / "config.json", lambda c: c.update(image_token_id=7)),
             "recorded edits",
         ),
-        (lambda f: [relabel(f, name) for name in (WEIGHT, BIAS)], "recorded tensors"),
+        (relabel, "recorded tensors"),
         (
             lambda f: (f / "README.md").write_text(
                 (f / "README.md").read_text().replace("bit for bit", "or nearly so")
@@ -193,8 +175,6 @@ def tamper_with_manifest(folder: Path) -> None:
     change_values(folder, swap_rows)
     path = shard_with(folder, WEIGHT)
     start, end = byte_range(path, WEIGHT)
-    import hashlib
-
     sha256 = hashlib.sha256(path.read_bytes()[start:end]).hexdigest()
 
     def change(manifest: dict[str, Any]) -> None:
@@ -239,28 +219,6 @@ def test_a_planted_fault_does_not_get_past_the_source(
     assert check in {c.name for c in verification.failed}
 
 
-def test_the_source_check_names_the_tensor_that_differs(linear: Path, source: Path) -> None:
-    flip_bit(linear, OTHER)
-    verification = verify(linear, source=source, device="cpu")
-    detail = next(c.detail for c in verification.failed if c.name == "source")
-    assert f"tensor {OTHER!r}" in detail
-
-
-@pytest.mark.parametrize("tensor", [WEIGHT, BIAS, OTHER])
-def test_checksums_catch_a_flipped_bit(tensor: str, linear: Path) -> None:
-    assert verify(linear, checksums=True, device="cpu").passed  # fills in what was not known
-    flip_bit(linear, tensor)
-    verification = verify(linear, checksums=True, device="cpu")
-    assert "checksums" in {c.name for c in verification.failed}
-
-
-def test_checksums_fill_in_nothing_where_another_check_failed(linear: Path) -> None:
-    flip_bit(linear, WEIGHT)
-    before = (linear / "conv2linear.json").read_bytes()
-    assert not verify(linear, checksums=True, device="cpu").passed
-    assert (linear / "conv2linear.json").read_bytes() == before
-
-
 def test_verify_without_checksums_writes_nothing(linear: Path, source: Path) -> None:
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in linear.rglob("*")}
     assert verify(linear, source=source, device="cpu").passed
@@ -285,55 +243,6 @@ def test_a_conv3d_checkpoint_is_not_sound(source: Path) -> None:
     assert {c.name for c in verification.failed} == {"layout", "config"}
 
 
-def test_a_skip_list_without_the_layer_fails(tiny_model: TinyModel, tmp_path: Path) -> None:
-    convert(tiny_model("glm4v", quantized="float"), tmp_path / "linear", device="cpu")
-    assert verify(tmp_path / "linear", device="cpu").passed
-
-    def empty(config: dict[str, Any]) -> None:
-        config["quantization_config"]["ignore"] = ["lm_head"]
-
-    edit_json(tmp_path / "linear" / "config.json", empty)
-    verification = verify(tmp_path / "linear", device="cpu")
-    assert "quantisation" in {c.name for c in verification.failed}
-
-
-def test_an_engine_that_leaves_the_layer_random_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """transformers builds a linear layer for qwen2_vl and does not find its weight."""
-    monkeypatch.setitem(
-        MODEL_TYPES, "qwen2_vl", ModelType("qwen2_vl", embed_dim=1280, has_bias=False)
-    )
-    convert(save_model(tmp_path / "source", "qwen2_vl"), tmp_path / "linear", device="cpu")
-    verification = verify(tmp_path / "linear", engine="transformers", device="cpu")
-    (check,) = verification.failed
-    assert check.name == "engine transformers"
-    assert "missing" in check.detail
-    assert "its values are not those of the file" in check.detail
-
-
-def test_an_old_transformers_is_a_skip_that_says_so(
-    linear: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from conv2linear.engines import detection
-
-    real = detection.version
-    monkeypatch.setattr(
-        detection, "version", lambda name: "5.5.4" if name == "transformers" else real(name)
-    )
-    verification = verify(linear, engine="transformers", device="cpu")
-    check = verification.checks[-1]
-    assert (check.name, check.outcome) == ("engine transformers", "skip")
-    assert "5.5.4" in check.detail
-    assert "5.6" in check.detail
-
-
-def test_recorded_needs_a_source_on_record(linear: Path) -> None:
-    with pytest.raises(Conv2LinearError, match="records no source") as caught:
-        verify(linear, source="recorded", device="cpu")
-    assert caught.value.hint
-
-
 def test_a_missing_checkpoint_source_or_device_is_no_failed_check(
     linear: Path, tmp_path: Path
 ) -> None:
@@ -345,25 +254,6 @@ def test_a_missing_checkpoint_source_or_device_is_no_failed_check(
         verify(linear, device="cuda:99")
 
 
-def test_the_report_is_markdown_and_joins_the_job_summary(
-    linear: Path, tmp_path: Path, run_here: RunCli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    summary = tmp_path / "summary.md"
-    summary.write_text("# Before\n")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    flip_bit(linear, WEIGHT)
-    done = run_here("verify", linear, "--device", "cpu", "--report", tmp_path / "report.md")
-    assert done.code == 1
-    report = (tmp_path / "report.md").read_text()
-    assert summary.read_text() == "# Before\n" + report + "\n"
-    assert "**not sound**" in report
-    assert "| recorded tensors | ❌ **fail** |" in report
-    assert "| linear |" in report
-    assert "| Conv3d |" in report
-    rows = [line for line in report.splitlines() if line.startswith("|")]
-    assert all(line.endswith("|") for line in rows)
-
-
 def test_an_overlay_is_verified_for_what_it_holds(source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "overlay", device="cpu", changed_only=True)
     verification = verify(tmp_path / "overlay", source=source, checksums=True, device="cpu")
@@ -373,3 +263,59 @@ def test_an_overlay_is_verified_for_what_it_holds(source: Path, tmp_path: Path) 
     flip_bit(tmp_path / "overlay", WEIGHT)
     failed = verify(tmp_path / "overlay", source=source, device="cpu").failed
     assert {"recorded tensors", "equivalence", "source"} <= {c.name for c in failed}
+
+
+def test_a_check_finds_something_fails_or_is_skipped(linear: Path) -> None:
+    def run(error: Exception | None) -> Check | None:
+        def check(_: Subject) -> str:
+            if error is not None:
+                raise error
+            return "found"
+
+        return run_check(NamedCheck("a check", check), open_subject(linear))
+
+    assert run(None) == Check("a check", Outcome.PASS, "found")
+    assert run(CheckFailedError("wrong")) == Check("a check", Outcome.FAIL, "wrong")
+    assert run(SkippedError("why")) == Check("a check", Outcome.SKIP, "why")
+    assert run(NotAskedForError()) is None
+    with pytest.raises(HubError):  # the check could not be made: that is not an outcome
+        run(HubError("no answer"))
+
+
+def test_the_table_names_all_that_a_check_needs(tmp_path: Path) -> None:
+    """On a subject with nothing in it, the table alone decides what is not made, and why."""
+    empty = Subject(Folder(tmp_path))
+    made = {check.name: run_check(check, empty) for check in CHECKS}
+    not_made = {name for name, check in made.items() if check is None}
+    assert not_made == {"source", "checksums", "engine transformers"}
+    for check in CHECKS:
+        reasons = []
+        for need in check.needs:
+            try:
+                need(empty)
+            except (SkippedError, NotAskedForError) as reason:
+                reasons.append(str(reason))
+        found = made[check.name]
+        if found is not None:
+            assert found.outcome is Outcome.SKIP
+            assert not reasons or found.detail == reasons[0]
+
+
+def test_the_steps_of_the_equivalence_check_are_checks_of_the_same_name() -> None:
+    assert set(Step) <= {check.name for check in CHECKS}
+
+
+def test_paths_may_be_text_and_every_step_is_told(linear: Path, source: Path) -> None:
+    class Steps(NoProgress):
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def step(self, name: str, total_bytes: int | None = None) -> None:
+            self.names.append(str(name))
+
+    steps = Steps()
+    verification = verify(
+        str(linear), source=str(source), checksums=True, device="cpu", progress=steps
+    )
+    assert verification.passed
+    assert {check.name for check in verification.checks} <= set(steps.names)
