@@ -594,16 +594,12 @@ def test_a_commit_of_the_last_moment_is_found_after_the_merge(
 
 
 def test_a_hub_that_loses_a_file_is_found_out(
-    full: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
+    hub: HubUploadServer, full: Path, repo_id: str
 ) -> None:
-    apply = HubUploadServer._apply
-
-    def lose(self: HubUploadServer, change: dict, tree: dict, repository: object) -> None:
-        if change["value"]["path"] != "config.json":
-            apply(self, change, tree, repository)
-
-    monkeypatch.setattr(HubUploadServer, "_apply", lose)
-    with pytest.raises(CheckFailedError, match=r"config\.json is not what was sent"):
+    with (
+        hub.misbehaving(Fault("*/commit/*", lost_file="config.json")),
+        pytest.raises(CheckFailedError, match=r"config\.json is not what was sent"),
+    ):
         push(full, repo_id)
 
 

@@ -85,7 +85,7 @@ def _main(checkpoint: Path, result: Path) -> None:
 
 
 def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for shard in checkpoint.glob("*.safetensors"):
         with safe_open(shard, framework="pt") as file:
             names = [name for name in file.keys() if "patch_embed.proj." in name]  # noqa: SIM118

@@ -117,7 +117,7 @@ def _other_text_config(model_type: str) -> dict[str, Any]:
         "partial_rotary_factor": rotary,
         "mrope_section": sections,
     }
-    text = {
+    text: dict[str, Any] = {
         "hidden_size": 128,
         "intermediate_size": 256,
         "moe_intermediate_size": 64,

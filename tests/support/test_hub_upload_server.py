@@ -18,12 +18,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from tests.support.hub_upload_server import (
-    OWNER_TOKEN,
-    READER_TOKEN,
-    HubUploadServer,
-    received_bytes,
-)
+from tests.support.hub.exchanges import Fault
+from tests.support.hub.store import OWNER_TOKEN, READER_TOKEN
+from tests.support.hub.upload_server import HubUploadServer
 
 SHARD = "model.safetensors"
 CONTENT = random.Random(0).randbytes(300_000)
@@ -65,7 +62,7 @@ def test_a_commit_is_downloaded_again_by_the_real_client(
         commit_id = create(api)
     puts = log.of("/lfs/*", "PUT")
     assert len(puts) == -(-len(CONTENT) // part_bytes)
-    assert received_bytes(log.of("/lfs/*", "PUT")) == len(CONTENT)
+    assert log.of("/lfs/*", "PUT").received_bytes() == len(CONTENT)
     assert {exchange.authorization for exchange in puts} == {None}
     folder = Path(api.snapshot_download("org/new", local_dir=tmp_path / "local"))
     assert (folder / SHARD).read_bytes() == CONTENT
@@ -101,7 +98,7 @@ def test_content_that_is_there_is_not_uploaded_twice(hub: HubUploadServer, api: 
     with hub.recording() as log:
         again = [CommitOperationAdd("copy.safetensors", CONTENT)]
         api.create_commit("org/new", again, commit_message="The same once more")
-    assert received_bytes(log, "/lfs/*") == 0
+    assert log.received_bytes("/lfs/*") == 0
     assert hub.contents("org/new")["copy.safetensors"] == CONTENT
 
 
@@ -116,8 +113,8 @@ def test_large_files_of_another_repository_are_copied_on_the_server(
     ]
     with hub.recording() as log:
         api.create_commit("org/target", copies, commit_message="Copy")
-    assert received_bytes(log, "/lfs/*") == 0
-    assert received_bytes(log) < 10_000
+    assert log.received_bytes("/lfs/*") == 0
+    assert log.received_bytes() < 10_000
     assert hub.contents("org/target")[SHARD] == CONTENT
     assert hub.contents("org/target")["config.json"] == CONFIG
 
@@ -310,6 +307,16 @@ def test_what_gitignore_names_is_left_out_by_the_client(hub: HubUploadServer, ap
     more = [CommitOperationAdd("other.safetensors", b"x" * 100), *add(config=b"{}")]
     api.create_commit("org/new", more, commit_message="Add")
     assert "other.safetensors" not in hub.contents("org/new")
+
+
+def test_a_fault_lets_a_commit_lose_a_file(hub: HubUploadServer, api: HfApi) -> None:
+    create(api)
+    with hub.misbehaving(Fault("*/commit/*", lost_file="*.json")):
+        more = [CommitOperationAdd("README.md", b"Hello\n"), *add(config=b"{}")]
+        api.create_commit("org/new", more, commit_message="Add two files")
+    contents = hub.contents("org/new")
+    assert contents["README.md"] == b"Hello\n"
+    assert contents["config.json"] == CONFIG
 
 
 def test_the_environment_leads_a_new_process_here(

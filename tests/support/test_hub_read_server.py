@@ -1,8 +1,11 @@
 """The Hub on loopback answers the real client as the Hub does, and misbehaves only when told to."""
 
 import hashlib
+import http.client
 import random
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
 
-from tests.support.hub_server import Fault, HubServer, gated, invalid_token
+from tests.support.hub.exchanges import Fault, gated, invalid_token
+from tests.support.hub.read_server import HubServer
 
 SHARD = "model-00001-of-00001.safetensors"
 SHARD_BYTES = random.Random(0).randbytes(25_000_000)
@@ -26,7 +30,7 @@ TEXT = '{"model_type": "glm4v", "name": "模型"}'
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    with HubServer.start(tmp_path_factory.mktemp("hub")) as server:
+    with HubServer(tmp_path_factory.mktemp("hub")) as server:
         yield server
 
 
@@ -90,7 +94,7 @@ def test_a_range_is_that_part_of_the_file(hub: HubServer, api: HfApi, name: str,
     }[span]
     headers = {"Range": span, "Accept-Encoding": "identity"}
     url = f"{api.endpoint}/org/tiny/resolve/main/{name}"
-    with hub.proxy.recording() as log:
+    with hub.recording() as log:
         response = get_session().get(url, headers=headers)
     assert response.status_code == 206
     assert response.content == expected
@@ -109,7 +113,7 @@ def test_a_range_behind_the_end_is_refused(api: HfApi) -> None:
 
 def test_a_large_file_comes_from_an_origin_that_gets_no_token(hub: HubServer, api: HfApi) -> None:
     headers = {**build_hf_headers(token="hf_secret"), "Range": "bytes=0-9"}
-    with hub.proxy.recording() as log:
+    with hub.recording() as log:
         get_session().get(f"{api.endpoint}/org/tiny/resolve/main/{SHARD}", headers=headers)
     assert [(e.status, e.authorization) for e in log] == [(302, "Bearer hf_secret"), (206, None)]
 
@@ -136,17 +140,17 @@ def test_an_error_names_what_is_missing(
 
 
 def test_a_fault_lasts_as_long_as_its_block(hub: HubServer, api: HfApi) -> None:
-    with hub.proxy.misbehaving(gated("*org/tiny*")), pytest.raises(GatedRepoError):
+    with hub.misbehaving(gated("*org/tiny*")), pytest.raises(GatedRepoError):
         api.model_info("org/tiny")
     unauthorized = pytest.raises(HfHubHTTPError, match="Invalid credentials")
-    with hub.proxy.misbehaving(invalid_token("*org/tiny*")), unauthorized:
+    with hub.misbehaving(invalid_token("*org/tiny*")), unauthorized:
         api.model_info("org/tiny")
     api.model_info("org/tiny")
 
 
 def test_a_fault_hits_as_many_requests_as_it_says(hub: HubServer, api: HfApi) -> None:
     url = f"{api.endpoint}/org/tiny/resolve/main/config.json"
-    with hub.proxy.misbehaving(Fault("*/config.json", method="GET", status=503, times=2)):
+    with hub.misbehaving(Fault("*/config.json", method="GET", status=503, times=2)):
         statuses = [get_session().get(url).status_code for _ in range(3)]
     assert statuses == [503, 503, 200]
 
@@ -155,7 +159,7 @@ def test_a_cut_download_resumes_and_the_log_shows_each_byte_sent(
     hub: HubServer, api: HfApi, tmp_path: Path
 ) -> None:
     cut = Fault(f"/cdn/*/{SHARD}", method="GET", cut_after_bytes=15_000_000, times=1)
-    with hub.proxy.recording() as log, hub.proxy.misbehaving(cut):
+    with hub.recording() as log, hub.misbehaving(cut):
         path = api.hf_hub_download("org/tiny", SHARD, local_dir=tmp_path)
     assert Path(path).read_bytes() == SHARD_BYTES
     (_, first_stop), (second_start, second_stop) = log.spans(f"/cdn/*/{SHARD}")
@@ -166,9 +170,22 @@ def test_a_cut_download_resumes_and_the_log_shows_each_byte_sent(
 
 
 def test_a_flipped_byte_is_the_only_difference(hub: HubServer, api: HfApi, tmp_path: Path) -> None:
-    with hub.proxy.misbehaving(Fault("/cdn/*", method="GET", flip_byte=12_345_678)):
+    with hub.misbehaving(Fault("/cdn/*", method="GET", flip_byte=12_345_678)):
         path = api.hf_hub_download("org/tiny", SHARD, local_dir=tmp_path)
     received = Path(path).read_bytes()
     assert received[12_345_678] != SHARD_BYTES[12_345_678]
     assert received[:12_345_678] == SHARD_BYTES[:12_345_678]
     assert received[12_345_679:] == SHARD_BYTES[12_345_679:]
+
+
+def test_a_hub_that_was_down_comes_back_at_the_same_address(hub: HubServer, api: HfApi) -> None:
+    url = f"{api.endpoint}/org/tiny/resolve/main/config.json"
+    with closing(http.client.HTTPConnection("127.0.0.1", hub.port)) as open_connection:
+        open_connection.request("GET", "/org/tiny/resolve/main/config.json")
+        assert open_connection.getresponse().read()
+        hub.go_down()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", hub.port)).close()
+        assert open_connection.sock.recv(1) == b""  # the server has ended it
+    hub.come_back()
+    assert get_session().get(url).status_code == 200
