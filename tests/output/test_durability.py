@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from chaos_runs.checkpoints import save_checkpoint
-
 from conv2linear import convert
+from tests.support.checkpoints import write_checkpoint
+from tests.support.staging import staging_folder
 
 MANIFEST = "conv2linear.json"
 WRITES = ("write", "pwrite64", "copy_file_range", "sendfile", "ioctl", "ftruncate")
@@ -76,6 +75,8 @@ class Disk:
         named = [Path(m["path"]) for m in SPELLED_PATH.finditer(arguments)]
         if name in SYNCS:
             self._sync(opened[0])
+        elif name == "ioctl" and "FICLONE" not in arguments:
+            return  # all others leave the content as it is
         elif name in WRITES and opened:
             # The target comes last where a call has a source too, but an ioctl names it first.
             self._write(opened[0] if name == "ioctl" else opened[-1], arguments)
@@ -179,7 +180,13 @@ def whole_lines(lines: list[str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("durable") / "source", seed=0, shards=3)
+    return write_checkpoint(
+        tmp_path_factory.mktemp("durable") / "source",
+        shards=3,
+        bias_shard=0,
+        kernel=(64, 3, 2, 14, 14),
+        extra_files={"assets/vocabulary.txt": "one\ntwo\n" * 1000},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -265,12 +272,9 @@ FAULTS: dict[str, tuple[str, str]] = {
     "folder below": (without_sync_of("path.name == 'assets'"), "at the rename assets"),
     "folder of OUT": (without_sync_of("path.name == 'outputs'"), "not synced after the rename"),
     "header": (
-        "from conv2linear import header, writing\n"
-        "def replace_header(path, new):\n"
-        "    with path.open('r+b') as file:\n"
-        "        file.seek(8)\n"
-        "        file.write(new.raw)\n"
-        "writing.replace_header = replace_header\n",
+        # The first sync is that of the clone, the second that of its new header.
+        "synced = set()\n"
+        + without_sync_of("path.suffix == '.safetensors' and (path in synced or synced.add(path))"),
         "the journal names model-",
     ),
 }
@@ -290,13 +294,16 @@ CONVERSION_FAULTS: dict[str, tuple[str, str]] = {
         "at the rename conv2linear.json may be lost",
     ),
     "manifest before the data": (
-        "from conv2linear import conversion\n"
-        "write_files = conversion.write_files\n"
-        "def write_manifest_first(*arguments, staging, **options):\n"
-        "    staging.sweep([])\n"
-        "    staging.write_text('conv2linear.json', '{}')\n"
-        "    write_files(*arguments, staging=staging, **options)\n"
-        "conversion.write_files = write_manifest_first\n",
+        "import os\n"
+        "from pathlib import Path\n"
+        "from conv2linear.cli.progress import RichProgress\n"
+        "def write_manifest(self, name, total_bytes=None):\n"
+        "    if name == 'write':\n"
+        "        with Path(FILES, 'conv2linear.json').open('wb') as file:\n"
+        "            file.write(b'{}')\n"
+        "            file.flush()\n"
+        "            os.fsync(file.fileno())\n"
+        "RichProgress.step = write_manifest\n",
         "is written after the manifest",
     ),
 }
@@ -305,15 +312,19 @@ CONVERSION_FAULTS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("fault", CONVERSION_FAULTS)
 def test_a_manifest_that_comes_too_early_is_noticed(source: Path, out: Path, fault: str) -> None:
     plant, words = CONVERSION_FAULTS[fault]
+    plant = f"FILES = {str(staging_folder(out))!r}\n{plant}"
     disk = trace(out, "convert", source, out, "--device", "cpu", plant=plant)
     assert any(words in broken for broken in disk.broken)
 
 
 def test_what_is_written_piecemeal_and_not_renamed_is_noticed(linear: Path, out: Path) -> None:
     plant = (
-        "import shutil\n"
-        "from conv2linear.staging import Staging\n"
-        "Staging.publish = lambda self, **_: shutil.copytree(self.folder, self.out)\n"
+        "import ctypes, os, shutil\n"
+        "ctypes.CDLL = lambda *_, **__: None\n"  # without renameat2
+        "rename = os.rename\n"
+        "def copy(source, target):\n"
+        "    (shutil.copytree if os.path.isdir(source) else rename)(source, target)\n"
+        "os.rename = copy\n"
     )
     disk = trace(out, "restore", linear, out, plant=plant)
     assert disk.broken == ["OUT did not appear by a rename"]

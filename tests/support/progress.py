@@ -1,0 +1,58 @@
+"""Progress objects through which a test does something in the middle of a run, or looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conv2linear.progress import NoProgress
+
+
+class AtStep(NoProgress):
+    """Calls `action` when the step `name` begins; what it raises ends the run there."""
+
+    def __init__(self, name: str, action: Callable[[], object]) -> None:
+        self.name, self.action = name, action
+
+    def step(self, name: str, total_bytes: int | None = None) -> None:
+        """Call the action at its step."""
+        if name == self.name:
+            self.action()
+
+
+class AtFirstBytes(AtStep):
+    """Calls `action` once, when the first bytes of the step `name` have been moved."""
+
+    def __init__(self, name: str, action: Callable[[], object]) -> None:
+        super().__init__(name, action)
+        self.is_armed = False
+
+    def step(self, name: str, total_bytes: int | None = None) -> None:
+        """Wait for the bytes of the step."""
+        self.is_armed = name == self.name
+
+    def advance(self, count_bytes: int) -> None:
+        """Call the action at the first bytes."""
+        if self.is_armed:
+            self.is_armed = False
+            self.action()
+
+
+class SeenProgress(NoProgress):
+    """Keeps the names of all steps, and the warnings."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.warnings: list[str] = []
+
+    def step(self, name: str, total_bytes: int | None = None) -> None:
+        """Keep the name."""
+        self.steps.append(name)
+
+    def warn(self, message: str) -> None:
+        """Keep the message."""
+        self.warnings.append(message)
+
+
+def interrupt_run() -> None:
+    """End a run as Ctrl-C does."""
+    raise KeyboardInterrupt
