@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
 from rich.table import Table
 
 from conv2linear.cli.options import Debug, Json, Quiet
-from conv2linear.cli.output import Output, as_values, key_value_table
+from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
-    from conv2linear.operations.bench.bench import Bench, LayerResult, Measurement
+    from conv2linear.operations.bench.bench import Bench
+    from conv2linear.operations.bench.measure import LayerResult, Measurement
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 
 
 def bench_command(
+    context: typer.Context,
     checkpoint: Annotated[
         str | None,
         typer.Argument(
@@ -45,24 +47,18 @@ def bench_command(
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.bench.bench import bench  # loads torch
+        from conv2linear.operations.bench.inputs import BenchLimits
 
         if plot is not None:
             from conv2linear.operations.bench.plot import check_plot, plot_bench
 
             check_plot(plot)
-        result = bench(checkpoint, device=device, dtype=dtype, progress=progress)
+        # Whoever embeds the command line sets other limits as the context's object.
+        limits = context.obj if isinstance(context.obj, BenchLimits) else None
+        result = bench(checkpoint, device=device, dtype=dtype, limits=limits, progress=progress)
         if plot is not None:
             plot_bench(result, plot)
-        for warning in result.warnings:
-            progress.warn(warning)
-    output.result("bench", _values(result, plot), _report(result, plot))
-
-
-def _values(bench: Bench, plot: Path | None) -> dict[str, Any]:
-    values = as_values(bench)
-    for measurement, of_measurement in zip(bench.measurements, values["measurements"], strict=True):
-        of_measurement["speedup"] = measurement.speedup
-    return {**values, "plot": plot}
+    output.result("bench", {**result.to_dict(), "plot": plot}, _report(result, plot))
 
 
 def _report(bench: Bench, plot: Path | None) -> Group:
@@ -116,10 +112,11 @@ def _format_layer(result: LayerResult) -> str:
 
 
 def _format_ratio(result: LayerResult) -> str:
-    ratio = result.max_over_bound
-    if ratio is None:
+    if result.max_over_bound is None:
         return "-"
-    return f"{ratio:.1%}" if ratio <= 1 else f"[bold red]{ratio:.3g} x: WRONG[/]"
+    if result.is_wrong:
+        return f"[bold red]{result.max_over_bound:.3g} x: WRONG[/]"
+    return f"{result.max_over_bound:.1%}"
 
 
 def _format_seconds(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The device that the check runs on: find it, name it, and set its precision."""
+"""The device that the check runs on: find it, name it, wait for it, and set its precision."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from conv2linear.errors import DeviceError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is there.
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that this machine has.
 
-    Raises `DeviceError` where it is not.
+    `auto` is CUDA where torch finds a device, else the CPU. Raises `DeviceError` for a name that
+    is not known and a device that torch does not find.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,11 +63,12 @@ def wait_for(device: torch.device) -> None:
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Name a device and the versions that compute on it."""
+    """Name a device, and the versions of torch and, on CUDA, of cuDNN that compute on it."""
     on_cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_cuda else _cpu_name()
-    version = torch.backends.cudnn.version() if on_cuda else None
-    return Environment(str(device), name, torch.__version__, _cudnn_version(version))
+    number = torch.backends.cudnn.version() if on_cuda else None
+    cudnn = format_cudnn_version(number) if number else None
+    return Environment(str(device), name, torch.__version__, cudnn)
 
 
 def _cpu_name() -> str:
@@ -78,9 +80,7 @@ def _cpu_name() -> str:
     return platform.machine()
 
 
-def _cudnn_version(number: int | None) -> str | None:
-    """Spell cuDNN's version number: 91500 is 9.15.0, and before version 9, 8902 is 8.9.2."""
-    if not number:
-        return None
+def format_cudnn_version(number: int) -> str:
+    """Format the number that cuDNN reports: 91500 is 9.15.0; before version 9, 8902 is 8.9.2."""
     major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
     return f"{major}.{rest // 100}.{rest % 100}"

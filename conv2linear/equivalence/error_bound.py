@@ -1,6 +1,13 @@
-"""Measure the error of a layer against float64, and hold it against its a-priori bound."""
+"""Measure the error of a layer against float64, and compare it with its a-priori bound.
+
+The bound is that of a sum of products in floating point: N. J. Higham, *Accuracy and Stability of
+Numerical Algorithms*, 2nd edition, §2.1 (subnormal numbers) and §3.1 (inner products).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,44 +16,50 @@ from conv2linear.equivalence.layers import Layers
 from conv2linear.equivalence.outcome import LayerError
 from conv2linear.equivalence.patches import CHUNK_PATCHES, sample_patches
 
-_CHUNK_CHANNELS = 128
 SMALLEST_NORMAL = 2.0**-126  # of float32 and bfloat16
+_CHUNK_CHANNELS = 128
 _HUGE = torch.finfo(torch.float64).max  # stands for an infinite error: JSON has none
 
 
-def measure_errors(
-    layers: Layers, kernel: Tensor, bias: Tensor | None
-) -> tuple[int, LayerError, LayerError]:
-    """Measure the linear layer and Conv3d, in this order, on sampled patches.
+@dataclass(frozen=True)
+class SampledErrors:
+    """The largest errors of both layers on `sampled_patches` patches."""
 
-    Returns how many patches were sampled, and the largest error of each layer.
-    """
+    sampled_patches: int
+    linear: LayerError
+    conv3d: LayerError
+
+
+def measure_errors(layers: Layers, kernel: Tensor, *, bias: Tensor | None) -> SampledErrors:
+    """Measure both layers on sampled patches; `kernel` and `bias` are on the CPU."""
     bias64 = torch.zeros(len(kernel)).double() if bias is None else bias.double()
-    max_abs, max_ratio, count = [0.0, 0.0], [0.0, 0.0], 0
-    ordinary, extreme = sample_patches(kernel, bias)
-    for patches in (*ordinary.split(CHUNK_PATCHES), extreme):
-        count += len(patches)
-        on_device = patches.to(layers.weight.device)
-        for which, layer in enumerate((layers.linear, layers.conv3d)):
-            error, ratio = largest_error(layer(on_device).cpu(), patches, kernel, bias64)
-            max_ratio[which] = max(max_ratio[which], ratio)
-            if patches is not extreme:
-                max_abs[which] = max(max_abs[which], error)
-    linear, conv3d = (LayerError(*pair) for pair in zip(max_abs, max_ratio, strict=True))
-    return count, linear, conv3d
+    ordinary, extreme = sample_patches(kernel, bias=bias)
+    chunks = [*ordinary.split(CHUNK_PATCHES), extreme]
+
+    def measure(layer: Callable[[Tensor], Tensor]) -> LayerError:
+        errors = [
+            largest_error(
+                layer(chunk.to(layers.weight.device)).cpu(), chunk, kernel=kernel, bias64=bias64
+            )
+            for chunk in chunks
+        ]
+        return LayerError(
+            max_abs=max(error.max_abs for error in errors[:-1]),  # extreme patches scale it up
+            max_over_bound=max(error.max_over_bound for error in errors),
+        )
+
+    count = len(ordinary) + len(extreme)
+    return SampledErrors(count, measure(layers.linear), measure(layers.conv3d))
 
 
-def largest_error(
-    output: Tensor, patches: Tensor, kernel: Tensor, bias64: Tensor
-) -> tuple[float, float]:
-    """Compare an output `[N, O]` with float64; return the largest error, and error over bound.
+def largest_error(output: Tensor, patches: Tensor, *, kernel: Tensor, bias64: Tensor) -> LayerError:
+    """Compare an output `[N, O]` of patches `[N, K]` with float64, element by element.
 
     The bound of each element is `2·u·(|y|+|b|) + γ_n·(|x|·|W|ᵀ + |b|) + s + n·λ`: u is the unit
     roundoff of the output's dtype, s its smallest subnormal, γ_n = n·u32 / (1 - n·u32) with
     n = K + 1 and u32 = 2⁻²⁴ that of the float32 sums, λ = 2⁻¹²⁶ what a sum may lose in each step
-    where the hardware flushes subnormals to zero, as VDPBF16PS does (Higham, Accuracy and Stability
-    of Numerical Algorithms, §2.1 and §3.1). Output channels go through in blocks, which keeps the
-    float64 copies small.
+    where the hardware flushes subnormals to zero, as VDPBF16PS does. Output channels go through in
+    blocks, which keeps the float64 copies small. All tensors are on the CPU.
     """
     patches64 = patches.double()
     limits = torch.finfo(output.dtype)
@@ -63,4 +76,4 @@ def largest_error(
         error = (output[:, block].double() - exact).abs().nan_to_num(nan=_HUGE, posinf=_HUGE)
         largest = max(largest, error.max().item())
         largest_ratio = max(largest_ratio, (error / bound).clamp(max=_HUGE).max().item())
-    return largest, largest_ratio
+    return LayerError(largest, largest_ratio)

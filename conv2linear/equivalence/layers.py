@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conv2linear.equivalence.patches import SEED
 
-_TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-
-
-def load_tensor(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """Make a tensor on the CPU that shares the bytes of a shard; `dtype` is BF16, F16 or F32.
-
-    It must not be written to.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # says that the bytes are not writable
-        return torch.frombuffer(content, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
-
-
-def load_bias(content: bytes | None, *, dtype: str) -> Tensor | None:
-    """Make the bias `[O]` of its bytes, None where there is none."""
-    if content is None:
-        return None
-    return load_tensor(content, dtype=dtype, shape=(-1,))
-
-
+@dataclass(frozen=True, eq=False)
 class Layers:
-    """Both layers on one device; each maps patches `[N, K]` to embeddings `[N, O]`."""
+    """Both layers on one device; each maps patches `[N, K]` to embeddings `[N, O]`.
 
-    def __init__(self, kernel: Tensor, weight: Tensor, *, bias: Tensor | None) -> None:
-        self.kernel, self.weight, self.bias = kernel, weight, bias
+    `kernel` is `[O, C, T, P, P]`, `weight` is `[O, K]`, and `bias` `[O]` belongs to both.
+    """
+
+    kernel: Tensor
+    weight: Tensor
+    bias: Tensor | None
 
     def linear(self, patches: Tensor, *, with_bias: bool = True) -> Tensor:
         """Multiply by the weight `[O, K]`."""
@@ -47,13 +31,9 @@ class Layers:
         bias = self.bias if with_bias else None
         return functional.conv3d(volumes, self.kernel, bias, stride=shape[1:]).flatten(1)
 
-    def random_patches(self, count: int) -> Tensor:
-        """Make patches `[count, K]` of standard normal values, the same each time."""
-        generator = torch.Generator().manual_seed(SEED)
-        patches = torch.randn(count, self.weight.shape[1], generator=generator)
-        return patches.to(self.weight)
 
-
-def move_to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    """Move a tensor to a device, if there is one."""
-    return None if tensor is None else tensor.to(device)
+def place_layers(
+    kernel: Tensor, weight: Tensor, *, bias: Tensor | None, device: torch.device
+) -> Layers:
+    """Move the tensors of both layers to a device; on the CPU nothing is copied."""
+    return Layers(kernel.to(device), weight.to(device), None if bias is None else bias.to(device))

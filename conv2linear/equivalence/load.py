@@ -1,12 +1,13 @@
 """Load a patch embedding of a checkpoint for the check: the one place that makes tensors of it.
 
-The bytes are read from the shard once and never copied on the CPU: the kernel and the linear
-weight are two views of them, each with the shape that a header states.
+The bytes are read from the shard once and not copied on the CPU: the kernel and the linear weight
+are two views of them, each with the shape that a header states.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,19 @@ from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.patch_embedding import PatchEmbedding
 from conv2linear.equivalence.check import check_equivalence
-from conv2linear.equivalence.layers import load_tensor
 from conv2linear.equivalence.outcome import Equivalence
+
+_TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+
+
+def load_tensor(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """Make a tensor on the CPU that shares the bytes of a shard, and must not be written to.
+
+    `dtype` is BF16, F16 or F32, as a safetensors header names it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # says that the bytes are not writable
+        return torch.frombuffer(content, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
 
 
 @dataclass(frozen=True)

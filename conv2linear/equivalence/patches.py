@@ -1,4 +1,8 @@
-"""Make the patches that both layers are tried with."""
+"""Make the patches that both layers are compared and timed on; the same ones each time.
+
+They are standard normal, cut from synthetic images as GLM-V's processors normalise them, and
+extreme, as large and as small as the dtype allows.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,24 @@ import torch
 from torch import Tensor
 
 CHUNK_PATCHES = 128  # that go through the layers at once
-SEED = 20_20_5  # any fixed number: the same input must give the same report
+_SEED = 20_20_5  # any fixed number: the same input must give the same report
 # Mean and standard deviation of an RGB pixel in GLM-V's image processors (those of CLIP).
 _PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def sample_patches(kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def random_patches(count: int, weight: Tensor) -> Tensor:
+    """Make patches `[count, K]` of standard normal values, as the weight `[O, K]` can take them.
+
+    They have its dtype and are on its device.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.randn(count, weight.shape[1], generator=generator).to(weight)
+
+
+def sample_patches(kernel: Tensor, *, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Make patches `[N, K]` of the kernel's dtype: ordinary (random, of images) and extreme."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(_SEED)
     columns = math.prod(kernel.shape[1:])
     normal = torch.randn(256, columns, generator=generator)
     images = _image_patches(tuple(kernel.shape[1:]), generator)
@@ -25,8 +38,8 @@ def sample_patches(kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]
     row_sums = kernel.flatten(1).abs().sum(dim=1, dtype=torch.float32)
     largest_bias = 0.0 if bias is None else float(bias.abs().max())
     limits = torch.finfo(kernel.dtype)
-    room = max(limits.max / 4 - largest_bias, 1.0)
-    large = min(limits.max / 4, room / max(float(row_sums.max()), limits.tiny))
+    headroom = max(limits.max / 4 - largest_bias, 1.0)
+    large = min(limits.max / 4, headroom / max(float(row_sums.max()), limits.tiny))
     ordinary = torch.cat([normal, images])
     extreme = torch.cat([extremes * large, extremes * limits.tiny])
     return ordinary.to(kernel.dtype), extreme.to(kernel.dtype)

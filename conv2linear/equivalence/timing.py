@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_SAMPLE_S = 1e-3  # a shorter run is repeated: the clock, and waiting for a GPU, must not count
-_MAX_RUNS = 30
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -31,19 +28,18 @@ def summarise(times: Sequence[float]) -> Timing:
     return Timing(median, lower, upper, len(times))
 
 
-def time_call(call: Callable[[], object], *, first_s: float, budget_s: float) -> Timing:
-    """Time `call`, which returns once its work is done and took `first_s` seconds before.
+def time_runs(
+    call: Callable[[], object], *, runs: int, calls_per_run: int = 1, budget_s: float = math.inf
+) -> Timing:
+    """Time `call`, which returns once its work is done and has been warmed up by its caller.
 
-    That run has warmed up the others, and counts only where it has spent `budget_s` seconds by
-    itself. Else the call runs until they are spent, at most 30 times.
+    Each run is the mean of `calls_per_run` calls. There are `runs` runs, or fewer where they have
+    spent `budget_s` seconds before, and one at least.
     """
-    if first_s >= budget_s:
-        return summarise([first_s])
-    repeats = max(1, math.ceil(_SAMPLE_S / max(first_s, 1e-6)))
     times: list[float] = []
-    while sum(times) * repeats < budget_s and len(times) < _MAX_RUNS:
+    while not times or (len(times) < runs and sum(times) * calls_per_run < budget_s):
         start = time.perf_counter()
-        for _ in range(repeats):
+        for _ in range(calls_per_run):
             call()
-        times.append((time.perf_counter() - start) / repeats)
+        times.append((time.perf_counter() - start) / calls_per_run)
     return summarise(times)

@@ -1,59 +1,24 @@
-"""The check calls two layers equal exactly where they are, and names what is not."""
+"""The check calls two layers equal exactly where they are, and says what is wrong elsewhere."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conv2linear.equivalence.check import check_equivalence
-from conv2linear.equivalence.device import resolve_device
-from conv2linear.equivalence.layers import load_tensor
-from conv2linear.equivalence.outcome import Equivalence
-from conv2linear.errors import DeviceError
-
-CPU = torch.device("cpu")
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
-SHAPE = (24, 3, 2, 4, 4)  # embed dim, channels, temporal patch, patch, patch
-AXES = dict(zip("ctij", range(1, 5), strict=True))
-
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-each_device = pytest.mark.parametrize(
-    "device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.cuda)], ids=str
+from conv2linear.equivalence.outcome import Step
+from tests.equivalence.kernels import (
+    check,
+    each_device,
+    each_dtype,
+    is_dense,
+    make_bias,
+    make_kernel,
 )
-
-
-def make_kernel(dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    return (torch.randn(shape, generator=torch.Generator().manual_seed(2)) * 0.02).to(dtype)
-
-
-def make_bias(dtype: torch.dtype = torch.float32, size: int = SHAPE[0]) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(3)).to(dtype)
-
-
-def check(
-    kernel: Tensor, weight: Tensor | None = None, *, bias: Any = "random", device: Any = CPU
-) -> Equivalence:
-    """Check a kernel against a weight, by default against the kernel itself, flattened."""
-    weight = kernel.flatten(1) if weight is None else weight
-    bias = make_bias(kernel.dtype, len(kernel)) if isinstance(bias, str) else bias
-    return check_equivalence(kernel, weight, bias=bias, device=device)
-
-
-def column_of(number: int, shape: tuple[int, ...] = SHAPE) -> str:
-    """Spell where column `number` stands in the kernel; counted as an odometer counts."""
-    place = list(itertools.product(*(range(size) for size in shape[1:])))[number]
-    return f"kernel[:, {', '.join(map(str, place))}]"
-
-
-# --- equal ----------------------------------------------------------------------------------------
 
 
 @each_device
@@ -132,69 +97,6 @@ def test_the_same_input_gives_the_same_report() -> None:
     assert first == second
 
 
-# --- planted faults -------------------------------------------------------------------------------
-
-
-@each_device
-@each_dtype
-@pytest.mark.parametrize("axes", [*itertools.combinations("ctij", 2)], ids="".join)
-def test_transposed_axes_are_found_and_named(
-    axes: tuple[str, str], dtype: torch.dtype, device: torch.device
-) -> None:
-    kernel = make_kernel(dtype)
-    weight = kernel.transpose(AXES[axes[0]], AXES[axes[1]]).flatten(1)
-    first = int((weight != kernel.flatten(1)).any(dim=0).nonzero()[0])
-    failure = check(kernel, weight, device=device).failure
-    assert failure is not None
-    assert failure.startswith(f"column {first} of the linear weight is not {column_of(first)}")
-
-
-@pytest.mark.parametrize("order", [(0, 2, 3, 4, 1), (0, 3, 4, 1, 2), (0, 2, 1, 4, 3)], ids=str)
-def test_another_order_of_axes_is_found(order: tuple[int, ...]) -> None:
-    kernel = make_kernel()
-    assert check(kernel, kernel.permute(order).flatten(1)).failure is not None
-
-
-@each_device
-@each_dtype
-def test_one_flipped_bit_is_found_and_named(dtype: torch.dtype, device: torch.device) -> None:
-    kernel = make_kernel(dtype)
-    columns = kernel[0].numel()
-    for bit in range(torch.iinfo(BITS[dtype]).bits):
-        row, column = (7 * bit) % len(kernel), (29 * bit + 5) % columns
-        weight = kernel.flatten(1).clone()
-        mask = 1 << bit if bit < torch.iinfo(BITS[dtype]).bits - 1 else torch.iinfo(BITS[dtype]).min
-        weight.view(BITS[dtype])[row, column] ^= mask
-        failure = check(kernel, weight, device=device).failure
-        assert failure is not None
-        if weight.isfinite().all():
-            assert failure.startswith(f"column {column} of the linear weight")
-            assert failure.endswith(f"(first at output channel {row})")
-            assert column_of(column) in failure
-        else:
-            assert f"at [{row}, {column}]" in failure
-
-
-@each_dtype
-def test_swapped_rows_are_found_and_named(dtype: torch.dtype) -> None:
-    kernel = make_kernel(dtype)
-    weight = kernel.flatten(1).clone()
-    weight[[5, 17]] = weight[[17, 5]]
-    failure = check(kernel, weight).failure
-    assert failure is not None
-    assert failure.startswith("column 0 of the linear weight")
-    assert failure.endswith("(first at output channel 5)")
-
-
-def test_swapped_columns_are_found_in_the_last_block_too() -> None:
-    kernel = make_kernel(torch.bfloat16, (8, 3, 2, 14, 14))
-    weight = kernel.flatten(1).clone()
-    weight[:, [1174, 1175]] = weight[:, [1175, 1174]]
-    failure = check(kernel, weight).failure
-    assert failure is not None
-    assert failure.startswith("column 1174 of the linear weight is not kernel[:, 2, 1, 13, 12]")
-
-
 @each_device
 @each_dtype
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -230,14 +132,6 @@ def test_another_shape_is_found_and_named(shape: tuple[int, ...]) -> None:
     assert failure is not None
     assert str(list(shape)) in failure
     assert "[24, 96]" in failure
-
-
-# --- arithmetic that is broken -------------------------------------------------------------------
-
-
-def is_dense(patches: Tensor) -> Tensor:
-    """Tell for each patch whether it is neither one-hot nor zero."""
-    return (patches != 0).sum(dim=1) > 1
 
 
 def test_a_linear_layer_over_its_bound_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,95 +191,30 @@ def test_a_broken_conv3d_is_a_warning_and_no_failure(
     assert outcome.conv3d.max_over_bound > 1
 
 
-def test_the_error_that_is_reported_is_the_one_that_was_planted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def exact(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        output = patches.double() @ weight.double().T
-        output = output if bias is None else output + bias.double()
-        if len(patches) > 100 and is_dense(patches).all():
-            output[3, 5] += 0.125
-        return output.float()
+def test_a_failure_names_the_first_step_that_found_it() -> None:
+    kernel = make_kernel()
+    not_finite = kernel.flatten(1).clone()
+    not_finite[0, 0] = float("nan")
+    assert check(kernel).failed_step is None
+    assert check(kernel, not_finite).failed_step is Step.FINITE
+    assert check(kernel, kernel.flatten(1) * 2).failed_step is Step.EQUIVALENCE
+    assert check(kernel, kernel.flatten(1).half()).failed_step is Step.EQUIVALENCE
 
-    monkeypatch.setattr(functional, "linear", exact)
+
+@pytest.mark.parametrize("layer", ["linear", "conv3d"])
+def test_the_time_of_a_layer_is_that_of_nine_runs_after_one_that_warms_up(
+    layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    compute = getattr(functional, layer)
+
+    def spy(patches: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        sizes.append(len(patches))
+        return torch.as_tensor(compute(patches, *arguments, **options))
+
+    monkeypatch.setattr(functional, layer, spy)
     outcome = check(make_kernel())
-    assert outcome.linear is not None
-    assert outcome.linear.max_abs == pytest.approx(0.125, rel=1e-4)
-    assert outcome.linear.max_over_bound > 1
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_the_error_stays_where_an_outside_computation_finds_it(dtype: torch.dtype) -> None:
-    """numpy's float64 product of the same random patches gives an error of the same size."""
-    kernel, bias = make_kernel(dtype), make_bias(dtype)
-    patches = torch.randn(256, kernel[0].numel()).to(dtype)
-    output = functional.linear(patches, kernel.flatten(1), bias).float().numpy()
-    weight = kernel.flatten(1).float().numpy().astype(np.float64)
-    exact = patches.float().numpy().astype(np.float64) @ weight.T + bias.float().numpy()
-    outcome = check(kernel)
-    assert outcome.linear is not None
-    assert outcome.linear.max_abs == pytest.approx(np.abs(output - exact).max(), rel=1.0)
-
-
-def test_reduced_precision_is_off_during_the_check_and_back_after_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen = set()
-    linear = functional.linear
-
-    def spy(*arguments: Any) -> Tensor:
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        seen.add(
-            (
-                torch.get_float32_matmul_precision(),
-                cudnn.allow_tf32,
-                matmul.allow_bf16_reduced_precision_reduction,
-                matmul.allow_fp16_reduced_precision_reduction,
-            )
-        )
-        return linear(*arguments)
-
-    monkeypatch.setattr(functional, "linear", spy)
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    try:
-        check(make_kernel())
-        assert seen == {("highest", False, False, False)}
-        assert torch.get_float32_matmul_precision() == "high"
-        assert torch.backends.cudnn.allow_tf32 == before[1]
-        assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-
-
-# --- devices and bytes ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["tpu", "mps", "meta", "", "cuda:x", "cpu0"])
-def test_a_device_that_is_not_known_is_refused(name: str) -> None:
-    with pytest.raises(DeviceError) as caught:
-        resolve_device(name)
-    assert repr(name) in str(caught.value)
-
-
-def test_a_cuda_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(DeviceError, match="'cuda:99' is not there") as caught:
-        resolve_device("cuda:99")
-    assert caught.value.hint is not None
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="'cuda' is not there: 0 CUDA devices"):
-            resolve_device("cuda")
-
-
-def test_auto_is_cuda_where_there_is_one_and_cpu_else() -> None:
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert resolve_device("auto").type == expected
-    assert resolve_device("cpu") == CPU
-
-
-@each_dtype
-def test_a_tensor_made_of_bytes_is_the_tensor_they_came_from(dtype: torch.dtype) -> None:
-    name = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}[dtype]
-    kernel = make_kernel(dtype)
-    content = kernel.view(torch.uint8).numpy().tobytes()
-    assert torch.equal(load_tensor(content, dtype=name, shape=SHAPE), kernel)
+    assert outcome.speed_patches == 256  # all others come in blocks of 128
+    assert sizes.count(256) == 1 + 9
+    assert outcome.linear_s
+    assert outcome.conv3d_s

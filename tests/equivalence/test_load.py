@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from conv2linear.equivalence.load import StoredLayer, check_patch_embedding, read_layer
+from conv2linear.equivalence.load import (
+    StoredLayer,
+    check_patch_embedding,
+    load_tensor,
+    read_layer,
+)
 from conv2linear.equivalence.outcome import Step
 from conv2linear.operations.convert import convert
-
-WEIGHT = "model.visual.patch_embed.proj.weight"
-BIAS = "model.visual.patch_embed.proj.bias"
-CPU = torch.device("cpu")
-TinyModel = Callable[..., Path]
+from tests.equivalence.kernels import CPU, SHAPE, each_dtype, make_kernel
+from tests.support.checkpoints import BIAS, WEIGHT
+from tests.support.models import TinyModel
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,11 @@ def test_a_header_that_states_another_shape_is_found(source: Checkpoint) -> None
     assert outcome.failed_step == Step.EQUIVALENCE
     assert outcome.failure is not None
     assert "expected torch." in outcome.failure
+
+
+@each_dtype
+def test_a_tensor_made_of_bytes_is_the_tensor_they_came_from(dtype: torch.dtype) -> None:
+    name = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}[dtype]
+    kernel = make_kernel(dtype)
+    content = kernel.view(torch.uint8).numpy().tobytes()
+    assert torch.equal(load_tensor(content, dtype=name, shape=SHAPE), kernel)

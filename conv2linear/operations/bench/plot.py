@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear.errors import Conv2LinearError
-from conv2linear.operations.bench.bench import Bench, Measurement
+from conv2linear.files.disk_errors import write_errors
+from conv2linear.operations.bench.bench import Bench
+from conv2linear.operations.bench.measure import Measurement
+from conv2linear.paths import StrPath, parse_path
 
 _SUFFIXES = (".png", ".svg")
 _LAYERS = (("conv3d", "Conv3d", "#d55e00", "o"), ("linear", "linear", "#0072b2", "s"))
@@ -15,8 +18,12 @@ _GREY = "#5f6368"
 _PANEL_INCHES = (4.9, 4.9)
 
 
-def check_plot(path: Path) -> None:
-    """Raise `Conv2LinearError` where no chart can be drawn to `path`; nothing is written."""
+def check_plot(path: StrPath) -> Path:
+    """Return the path of a chart; nothing is written.
+
+    Raises `Conv2LinearError` where no chart can be drawn to it.
+    """
+    path = parse_path(path, what="chart", error=Conv2LinearError)
     if path.suffix.lower() not in _SUFFIXES:
         raise Conv2LinearError(
             f"{path}: a chart is written as PNG or SVG",
@@ -29,14 +36,16 @@ def check_plot(path: Path) -> None:
             "a chart needs matplotlib, which is not installed",
             hint="pip install conv2linear[plot]",
         )
+    return path
 
 
-def plot_bench(bench: Bench, path: Path) -> None:
+def plot_bench(bench: Bench, path: StrPath) -> None:
     """Draw one log-log panel for each dtype, with the speed-up between the lines.
 
-    The bands reach from the lower to the upper quartile. Raises what `check_plot` raises.
+    The chart is PNG or SVG, by the name of `path`. The bands reach from the lower to the upper
+    quartile. Raises what `check_plot` raises, and `OutputError` where it cannot be written.
     """
-    check_plot(path)
+    path = check_plot(path)
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -45,23 +54,22 @@ def plot_bench(bench: Bench, path: Path) -> None:
     figure = Figure(figsize=(max(width * len(dtypes), 6.4), height), layout="constrained")
     panels = figure.subplots(1, len(dtypes), sharex=True, sharey=True, squeeze=False)[0]
     for panel, dtype in zip(panels, dtypes, strict=True):
-        _draw_panel(
-            panel, [measurement for measurement in bench.measurements if measurement.dtype == dtype]
-        )
+        _draw_panel(panel, [each for each in bench.measurements if each.dtype == dtype])
         panel.set_title(dtype)
     panels[0].set_ylabel("time of one call (ms)")
     panels[0].plot([], [], color=_GREY, linestyle=":", label="speed-up (×) of linear")
     panels[0].legend(loc="upper left", frameon=False)
     figure.suptitle(_title(bench), fontsize=12)
     figure.supxlabel("patches (input)", fontsize=10)
-    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text in an SVG stays text
+    # Text in an SVG stays text.
+    with write_errors(path), matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(path, dpi=160)
 
 
 def _draw_panel(panel: Any, measurements: list[Measurement]) -> None:
     for field, label, color, marker in _LAYERS:
-        measured = [(p.input.patches, getattr(p, field).timing) for p in measurements]
-        measured = [(patches, timing) for patches, timing in measured if timing]
+        timings = [(each.input.patches, getattr(each, field).timing) for each in measurements]
+        measured = [(patches, timing) for patches, timing in timings if timing]
         patches = [each for each, _ in measured]
         medians = [timing.median_s * 1e3 for _, timing in measured]
         panel.plot(patches, medians, color=color, marker=marker, label=label, zorder=3)
@@ -82,11 +90,8 @@ def _draw_panel(panel: Any, measurements: list[Measurement]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.minorticks_off()
     panel.set_xticks(
-        [measurement.input.patches for measurement in measurements],
-        [
-            f"{measurement.input.patches:,} ({measurement.input.name})"
-            for measurement in measurements
-        ],
+        [each.input.patches for each in measurements],
+        [f"{each.input.patches:,} ({each.input.name})" for each in measurements],
         rotation=40,
         ha="right",
         rotation_mode="anchor",
@@ -102,21 +107,15 @@ def _mark_speedup(panel: Any, measurement: Measurement) -> None:
     """
     patches = measurement.input.patches
     style = {"ha": "center", "color": _GREY, "zorder": 4}
-    if (
-        measurement.speedup is None
-        or not measurement.conv3d.timing
-        or not measurement.linear.timing
-    ):
+    conv3d, linear = measurement.conv3d.timing, measurement.linear.timing
+    if conv3d is None or linear is None:
         axes = panel.get_xaxis_transform()
         panel.text(patches, 0.02, "left out", transform=axes, rotation=90, fontsize=8, **style)
         return
-    low, high = sorted(
-        each.median_s * 1e3 for each in (measurement.linear.timing, measurement.conv3d.timing)
-    )
+    low, high = sorted(each.median_s * 1e3 for each in (linear, conv3d))
     panel.plot([patches, patches], [low, high], color=_GREY, linewidth=0.9, linestyle=":")
-    is_wrong = (measurement.conv3d.max_over_bound or 0.0) > 1
     panel.annotate(
-        "Conv3d wrong" if is_wrong else f"{measurement.speedup:.1f}×",
+        "Conv3d wrong" if measurement.conv3d.is_wrong else f"{measurement.speedup:.1f}×",
         (patches, high),
         xytext=(0, 7),
         textcoords="offset points",

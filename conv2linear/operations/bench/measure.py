@@ -1,0 +1,167 @@
+"""Measure both layers on each input: their time, and their error against its a-priori bound."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conv2linear.equivalence.device import wait_for
+from conv2linear.equivalence.error_bound import largest_error
+from conv2linear.equivalence.layers import Layers, place_layers
+from conv2linear.equivalence.patches import random_patches
+from conv2linear.equivalence.timing import Timing, summarise, time_runs
+from conv2linear.errors import CheckFailedError
+from conv2linear.operations.bench.inputs import BenchInput, BenchLimits
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_DISTINCT_PATCHES = 256  # a larger input repeats them
+_MAX_RUNS = 30
+_SHORTEST_RUN_S = 1e-3  # of several calls if need be: the clock and waiting for a GPU cost little
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer on one input: its timing, or `skipped` says why there is none.
+
+    `max_over_bound` is the largest error of any output element, as a fraction of its a-priori
+    bound: above 1 the layer computes something else.
+    """
+
+    timing: Timing | None
+    max_over_bound: float | None
+    skipped: str | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether an output element exceeds its error bound."""
+        return self.max_over_bound is not None and self.max_over_bound > 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Both layers on one input in one dtype (bf16, fp16 or fp32)."""
+
+    input: BenchInput
+    dtype: str
+    conv3d: LayerResult
+    linear: LayerResult
+
+    derived: ClassVar[tuple[str, ...]] = ("speedup",)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times faster the linear layer is, by the medians; None if one was skipped."""
+        if self.conv3d.timing is None or self.linear.timing is None:
+            return None
+        return self.conv3d.timing.median_s / self.linear.timing.median_s
+
+
+def measure_inputs(
+    kernel: Tensor,
+    bias: Tensor | None,
+    *,
+    dtype: str,
+    inputs: Iterable[BenchInput],
+    device: torch.device,
+    limits: BenchLimits,
+) -> list[Measurement]:
+    """Measure the Conv3d of `kernel` `[O, C, T, P, P]` and the same map as a linear layer.
+
+    `inputs` come in the order of their size. Raises `CheckFailedError` where the linear layer
+    exceeds its error bound.
+    """
+    kernel = kernel.to(DTYPES[dtype])
+    bias = None if bias is None else bias.to(DTYPES[dtype])
+    layers = place_layers(kernel, kernel.flatten(1), bias=bias, device=device)
+    conv3d, linear = _LayerMeter(layers, layers.conv3d), _LayerMeter(layers, layers.linear)
+    measurements = []
+    for input_ in inputs:
+        measurement = Measurement(
+            input_,
+            dtype,
+            conv3d=conv3d.measure(input_.patches, limits),
+            linear=linear.measure(input_.patches, limits),
+        )
+        if measurement.linear.is_wrong:
+            raise CheckFailedError(
+                f"the linear layer is wrong on this machine: {input_.name} in {dtype} is "
+                f"{measurement.linear.max_over_bound:.3g} times its error bound",
+                hint="try another torch build",
+            )
+        measurements.append(measurement)
+    return measurements
+
+
+class _LayerMeter:
+    """Measures one layer on larger and larger inputs, and foresees how long the next will take."""
+
+    def __init__(self, layers: Layers, layer: Callable[[Tensor], Tensor]) -> None:
+        self._layers, self._layer = layers, layer
+        self._patch_s = 0.0  # on the input before
+
+    def measure(self, count: int, limits: BenchLimits) -> LayerResult:
+        """Measure the layer on `count` patches, unless that would take too long or too much."""
+        foreseen_s = self._patch_s * count
+        if foreseen_s > limits.longest_run_s:
+            return LayerResult(None, None, f"about {foreseen_s:.0f} s a run")
+        try:
+            result = self._measure(count, limits.budget_s)
+        except torch.cuda.OutOfMemoryError:
+            device = self._layers.weight.device
+            return LayerResult(None, None, f"not enough memory on {device}")
+        if result.timing:
+            self._patch_s = result.timing.median_s / count
+        return result
+
+    def _measure(self, count: int, budget_s: float) -> LayerResult:
+        distinct = random_patches(min(count, _DISTINCT_PATCHES), self._layers.weight)
+        patches = distinct.repeat(math.ceil(count / len(distinct)), 1)[:count]
+
+        def run() -> Tensor:
+            output = self._layer(patches)
+            wait_for(patches.device)
+            return output
+
+        wait_for(patches.device)
+        start = time.perf_counter()
+        output = run()
+        first_s = time.perf_counter() - start
+        ratio = _largest_over_bound(output, distinct, self._layers)
+        del output  # a large one would be in memory together with the next
+        return LayerResult(_time_within(budget_s, run, first_s=first_s), ratio)
+
+
+def _time_within(budget_s: float, call: Callable[[], object], *, first_s: float) -> Timing:
+    """Time a call that took `first_s` seconds before, until `budget_s` seconds are spent.
+
+    That run has warmed up the others, and counts only where it has spent the budget by itself.
+    """
+    if first_s >= budget_s:
+        return summarise([first_s])
+    calls_per_run = max(1, math.ceil(_SHORTEST_RUN_S / max(first_s, 1e-6)))
+    return time_runs(call, runs=_MAX_RUNS, calls_per_run=calls_per_run, budget_s=budget_s)
+
+
+def _largest_over_bound(output: Tensor, distinct: Tensor, layers: Layers) -> float:
+    """Return the largest error over bound of an output `[N, O]` whose patches repeat `distinct`.
+
+    Among the rows that belong to one patch, the highest and the lowest value of each element have
+    the largest error: float64 has to compute the distinct patches only.
+    """
+    count = len(distinct)
+    highest, lowest = output[:count].clone(), output[:count].clone()
+    for rows in output[count:].split(count):
+        highest[: len(rows)] = torch.maximum(highest[: len(rows)], rows)
+        lowest[: len(rows)] = torch.minimum(lowest[: len(rows)], rows)
+    kernel, patches = layers.kernel.cpu(), distinct.cpu()
+    bias = kernel.new_zeros(len(kernel)) if layers.bias is None else layers.bias.cpu()
+    return max(
+        largest_error(extreme.cpu(), patches, kernel=kernel, bias64=bias.double()).max_over_bound
+        for extreme in (highest, lowest)
+    )

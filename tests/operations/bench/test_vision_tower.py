@@ -1,0 +1,70 @@
+"""The vision tower is timed in both layouts, or skipped with a reason."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from conv2linear.operations.bench.bench import bench
+from conv2linear.operations.bench.inputs import BenchLimits
+from conv2linear.operations.bench.vision_tower import bench_tower
+from conv2linear.operations.convert import convert
+from tests.support.models import TinyModel
+
+
+def test_bench_times_the_tower_of_a_folder_in_both_layouts(
+    limits: BenchLimits, tiny_model: TinyModel
+) -> None:
+    tower = bench(tiny_model(), device="cpu", dtype="bf16", limits=limits).tower
+    assert tower
+    assert tower.skipped is None
+    assert tower.patches == 1024
+    for timing in (tower.conv3d, tower.linear):
+        assert timing
+        assert timing.load_s > 0
+        assert timing.first_s > 0
+        assert timing.later.runs > 1
+
+
+def test_the_tower_is_left_out_where_the_limits_have_no_side(
+    limits: BenchLimits, tiny_model: TinyModel
+) -> None:
+    without = replace(limits, tower_side=None)
+    assert bench(tiny_model(), device="cpu", dtype="bf16", limits=without).tower is None
+
+
+def test_the_tower_of_a_linear_checkpoint_has_no_conv3d_to_compare(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    convert(tiny_model(), tmp_path / "linear")
+    tower = bench_tower(tmp_path / "linear", layout="linear", device="cpu", side=8)
+    assert tower.linear
+    assert tower.conv3d is None
+    assert tower.skipped
+    assert "linear" in tower.skipped
+
+
+def test_the_tower_is_skipped_with_a_reason_where_a_weight_is_missing(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model(max_shard_size="1GB"), tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.visual.blocks.0.attn.qkv.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tower = bench_tower(folder, layout="conv3d", device="cpu", side=8)
+    assert tower.conv3d is tower.linear is None
+    assert tower.skipped
+    assert "blocks.0.attn.qkv.weight" in tower.skipped
+
+
+def test_the_tower_is_skipped_with_a_reason_without_transformers(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    tower = bench_tower(tiny_model(), layout="conv3d", device="cpu", side=8)
+    assert tower.skipped == "transformers is not installed"
