@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
-from conv2linear.checkpoint.header import LENGTH_BYTES, Header
 from conv2linear.errors import CheckFailedError
-from conv2linear.files.hash import update_hash
 from conv2linear.operations.verify.needs import need_linear, need_source
+from conv2linear.operations.verify.source_bytes import compare_file, compare_shard
 from conv2linear.operations.verify.subject import Options, Subject
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
@@ -20,11 +16,10 @@ from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_pl
 from conv2linear.plan.edits import convert_config, repeat_model_card
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import Repository, read_optional_text
+from conv2linear.sources.base import read_optional_text
 from conv2linear.text import plural
 
 GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
-_CHUNK_BYTES = 1 << 20
 
 
 def check_source(subject: Subject) -> str:
@@ -110,98 +105,20 @@ def _compare_bytes(
     options: Options, checkpoint: Checkpoint, source: Checkpoint, files: Sequence[str]
 ) -> None:
     """Compare all tensors, and these other files, byte for byte."""
-
-    def compare_shard(shard: str, on_bytes: Callable[[int], None]) -> None:
-        _compare_shard(checkpoint, source, shard, on_bytes)
-
-    def compare_file(name: str, on_bytes: Callable[[int], None]) -> None:
-        _compare_file(checkpoint.repository, source.repository, name, on_bytes)
-
     shards, progress = sorted(checkpoint.headers), options.progress
     total_bytes = sum(checkpoint.files[name].size_bytes for name in [*shards, *files])
     progress.step("compare with the source", total_bytes)
-    map_parallel(compare_shard, shards, workers=options.workers, progress=progress)
-    map_parallel(compare_file, files, workers=options.workers, progress=progress)
-
-
-def _compare_shard(
-    checkpoint: Checkpoint, source: Checkpoint, shard: str, on_bytes: Callable[[int], None]
-) -> None:
-    ours, theirs = checkpoint.files[shard], source.files[shard]
-    header, other = checkpoint.headers[shard], source.headers[shard]
-    if ours.path and theirs.path and ours.path.samefile(theirs.path):
-        on_bytes(ours.size_bytes)  # hard links of one file
-    elif ours.path and theirs.sha256 and not theirs.path and _same_offsets(header, other):
-        # The source's own header in front of our data must give the source's hash.
-        digest = hashlib.sha256(len(other.raw).to_bytes(LENGTH_BYTES, "little") + other.raw)
-        update_hash(digest, ours.path, start=header.data_start, on_bytes=on_bytes)
-        if digest.hexdigest() != theirs.sha256:
-            raise CheckFailedError(f"{shard}: the tensors' bytes are not those of the source")
-    else:
-        _compare_tensors(checkpoint, source, shard, on_bytes)
-
-
-def _same_offsets(one: Header, two: Header) -> bool:
-    return all(
-        info.data_offsets == two.tensors[name].data_offsets for name, info in one.tensors.items()
+    map_parallel(
+        lambda name, on_bytes: compare_shard(checkpoint, source, name, on_bytes=on_bytes),
+        shards,
+        workers=options.workers,
+        progress=progress,
     )
-
-
-class _Segment(NamedTuple):
-    """Bytes that lie in one piece in both files; `first` is the first tensor in it."""
-
-    ours: int
-    theirs: int
-    length: int
-    names: list[str]
-    starts: list[int]
-
-
-def _compare_tensors(
-    checkpoint: Checkpoint, source: Checkpoint, shard: str, on_bytes: Callable[[int], None]
-) -> None:
-    for segment in _segments(checkpoint.headers[shard], source.headers[shard]):
-        for start in range(0, segment.length, _CHUNK_BYTES):
-            length = min(_CHUNK_BYTES, segment.length - start)
-            one = checkpoint.repository.read(shard, segment.ours + start, length)
-            two = source.repository.read(shard, segment.theirs + start, length)
-            if one != two:
-                place = start + next(
-                    (i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), 0
-                )
-                name = segment.names[bisect_right(segment.starts, place) - 1]
-                raise CheckFailedError(f"{shard}: tensor {name!r} is not that of the source")
-            on_bytes(length)
-
-
-def _segments(header: Header, other: Header) -> Iterator[_Segment]:
-    """Join tensors that follow each other in both files into long pieces."""
-    segment: _Segment | None = None
-    for name in sorted(header.tensors, key=lambda n: header.tensors[n].data_offsets):
-        (ours, end), (theirs, _) = header.byte_range(name), other.byte_range(name)
-        if segment and (segment.ours + segment.length, segment.theirs + segment.length) == (
-            ours,
-            theirs,
-        ):
-            segment.names.append(name)
-            segment.starts.append(segment.length)
-            segment = segment._replace(length=segment.length + end - ours)
-            continue
-        if segment:
-            yield segment
-        segment = _Segment(ours, theirs, end - ours, [name], [0])
-    if segment:
-        yield segment
-
-
-def _compare_file(
-    ours: Repository, theirs: Repository, name: str, on_bytes: Callable[[int], None]
-) -> None:
-    one, two = ours.files[name], theirs.files[name]
-    if one.size_bytes != two.size_bytes:
-        raise CheckFailedError(f"{name} has {one.size_bytes} bytes, the source {two.size_bytes}")
-    for start in range(0, one.size_bytes, _CHUNK_BYTES):
-        length = min(_CHUNK_BYTES, one.size_bytes - start)
-        if ours.read(name, start, length) != theirs.read(name, start, length):
-            raise CheckFailedError(f"{name} is not that of the source")
-        on_bytes(length)
+    map_parallel(
+        lambda name, on_bytes: compare_file(
+            checkpoint.repository, source.repository, name, on_bytes=on_bytes
+        ),
+        files,
+        workers=options.workers,
+        progress=progress,
+    )
