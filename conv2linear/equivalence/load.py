@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ class StoredLayer:
     """The bytes of a patch embedding as they lie in the shards: its weight, and its bias if any."""
 
     embedding: PatchEmbedding
-    weight: bytes
-    bias: bytes | None
+    weight: bytes = field(repr=False)
+    bias: bytes | None = field(repr=False)
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of the weight and of the bias, by tensor name."""

@@ -80,6 +80,12 @@ def test_loading_a_layer_makes_no_copy_of_its_bytes(source: Checkpoint) -> None:
     )
 
 
+def test_a_layer_names_its_tensor_and_shows_none_of_its_bytes(source: Checkpoint) -> None:
+    text = repr(first_layer(source))
+    assert WEIGHT in text
+    assert len(text) < 1000
+
+
 def test_a_source_is_the_same_map_with_the_shape_that_its_linear_header_states(
     source: Checkpoint, linear: Checkpoint
 ) -> None:

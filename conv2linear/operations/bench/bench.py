@@ -59,11 +59,11 @@ def bench(
 
     Args:
         source: the checkpoint that has the layer, a folder or a Hub id; None for a random layer of
-            the size of GLM-4.5V's
-        device: auto, cpu, cuda or cuda:N
-        dtype: bf16, fp16 or fp32; None for all three
-        limits: the inputs, and the time that they may take, where they are not the usual ones
-        progress: told of each step and warning
+            the size of GLM-4.5V's.
+        device: where to measure: auto, cpu, cuda or cuda:N.
+        dtype: bf16, fp16 or fp32; None for all three.
+        limits: the inputs, and the time that they may take; None for the usual ones.
+        progress: told of steps and warnings.
 
     Raises `CheckFailedError` where the linear layer exceeds its bound, `DeviceError` where torch
     does not find `device`, `Conv2LinearError` for another `dtype`, and what `open_checkpoint`
@@ -93,12 +93,8 @@ def bench(
     tower = None
     if source is not None and checkpoint and Path(source).is_dir() and limits.tower_side:
         progress.step("measure the vision tower")
-        tower = bench_tower(
-            Path(source),
-            layout=checkpoint.layout,
-            device=str(torch_device),
-            side=limits.tower_side,
-        )
+        folder, side = Path(source), limits.tower_side
+        tower = bench_tower(folder, layout=checkpoint.layout, device=str(torch_device), side=side)
     return Bench(
         source=checkpoint.repository.label if checkpoint else None,
         kernel_shape=tuple(kernel.shape),
