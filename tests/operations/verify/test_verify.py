@@ -19,12 +19,12 @@ from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
 from conv2linear.operations.verify.result import Outcome
 from conv2linear.operations.verify.subject import Subject, open_subject
 from conv2linear.operations.verify.verify import CHECKS, NamedCheck, run_check
-from conv2linear.progress import NoProgress
 from conv2linear.sources.folder import Folder
 from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.contents import byte_range, shard_with
 from tests.support.damage import change_values, edit_header, edit_json, flip_bit
 from tests.support.processes import RunCli
+from tests.support.progress import SeenProgress
 
 OTHER = "lm_head.weight"
 
@@ -306,16 +306,9 @@ def test_the_steps_of_the_equivalence_check_are_checks_of_the_same_name() -> Non
 
 
 def test_paths_may_be_text_and_every_step_is_told(linear: Path, source: Path) -> None:
-    class Steps(NoProgress):
-        def __init__(self) -> None:
-            self.names: list[str] = []
-
-        def step(self, name: str, total_bytes: int | None = None) -> None:
-            self.names.append(str(name))
-
-    steps = Steps()
+    progress = SeenProgress()
     verification = verify(
-        str(linear), source=str(source), checksums=True, device="cpu", progress=steps
+        str(linear), source=str(source), checksums=True, device="cpu", progress=progress
     )
     assert verification.passed
-    assert {check.name for check in verification.checks} <= set(steps.names)
+    assert {check.name for check in verification.checks} <= set(progress.steps)
