@@ -15,7 +15,7 @@ CONFIG_NAME = "config.json"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A checkpoint's config.json: its text as it is spelled, and what it says."""
+    """A checkpoint's config.json: its text, and the values that it has."""
 
     text: str
     values: Mapping[str, Any]

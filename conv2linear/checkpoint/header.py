@@ -49,7 +49,7 @@ class TensorInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: its text as it is spelled, and the tensors that it lists."""
+    """A checked header: its text, and the tensors that it lists."""
 
     text: str
     tensors: Mapping[str, TensorInfo]
@@ -148,13 +148,13 @@ def _loads(text: str) -> Any:
     value = loads_without_duplicates(
         text, parse_int=parse_int, parse_float=_parse_float, parse_constant=_refuse_constant
     )
-    if "\\u" in text:  # only an escape can spell half of a surrogate pair, which is not Unicode
+    if "\\u" in text:  # only an escape can stand for half of a surrogate pair, not Unicode
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
 def _parse_int(digits: str) -> int | float:
-    return -0.0 if digits == "-0" else int(digits)  # "-0" is no unsigned integer to the crate
+    return -0.0 if digits == "-0" else int(digits)  # the crate takes "-0" for a float
 
 
 def _parse_float(digits: str) -> float:
@@ -184,7 +184,7 @@ def _tensor_info(name: str, entry: Any, label: str) -> TensorInfo:
 
 def _checked_info(entry: Any) -> TensorInfo:
     if not isinstance(entry, dict):
-        raise ValueError(f"is described by {_kind(entry)}, expected an object")
+        raise ValueError(f"is described by {_json_type(entry)}, expected an object")
     try:
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     except KeyError as missing:
@@ -199,7 +199,10 @@ def _checked_info(entry: Any) -> TensorInfo:
     if len(entry) > 3 and nesting(entry) > MAX_NESTING - 1:
         raise ValueError("is nested too deeply")
     size = 1
-    for factor in (*shape, bits):  # in the crate's order: a 0 further on saves no product
+    for factor in (
+        *shape,
+        bits,
+    ):  # as the crate does: a product that overflows before it meets a 0 counts
         size *= factor
         if size > _MAX_USIZE:
             raise ValueError(f"has a shape whose size overflows: {shape}")
@@ -215,7 +218,7 @@ def _are_sizes(value: Any) -> bool:
     return not value or (min(value) >= 0 and max(value) <= _MAX_USIZE)
 
 
-def _kind(value: Any) -> str:
+def _json_type(value: Any) -> str:
     kinds = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return kinds.get(type(value), "a number")
 

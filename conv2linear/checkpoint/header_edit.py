@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from conv2linear.checkpoint.header import LENGTH_BYTES, Header, parse_header
+from conv2linear.checkpoint.header import LENGTH_BYTES, Header, TensorInfo, parse_header
 from conv2linear.checkpoint.json_text import find, members, replace
 from conv2linear.errors import BadHeaderError
 
@@ -14,29 +14,39 @@ _ALIGNMENT = 8  # of the data, as the safetensors library writes it
 
 
 def reshape_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
-    """Give tensors another shape of the same size; only those shapes' text changes.
+    """Give tensors another shape of the same size; only the text of those shapes changes.
 
     The new text is padded with spaces at its end to the old length, as the format allows, so
     every byte behind it stays where it is. Raises `BadHeaderError` if it would be longer.
     """
-    text, tensors = header.text, dict(header.tensors)
-    for name, shape in shapes.items():
-        text = replace_shape(text, name, format_shape(shape))
-        tensors[name] = tensors[name]._replace(shape=shape)
+    text, tensors = _with_shapes(header.text, header.tensors, shapes)
     padding = len(header.raw) - len(text.encode())
     if padding < 0:
         raise BadHeaderError(f"the new header is {-padding} bytes longer than the old one")
     return Header(text + " " * padding, tensors)
 
 
-def restore_header(header: Header, spelled: Mapping[str, str]) -> Header:
-    """Put shapes back as an older header of the same length spelled them.
+def grow_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
+    """Give tensors another shape of the same size, in a header that may be longer than before.
+
+    A longer one is padded to a multiple of 8 bytes, so that tensors stay aligned.
+    """
+    text, tensors = _with_shapes(header.text.rstrip(" "), header.tensors, shapes)
+    size_bytes = len(text.encode())
+    length = len(header.raw)
+    if size_bytes > length:
+        length = size_bytes + -(LENGTH_BYTES + size_bytes) % _ALIGNMENT
+    return Header(text + " " * (length - size_bytes), tensors)
+
+
+def restore_header(header: Header, shape_texts: Mapping[str, str]) -> Header:
+    """Put shapes back, each as the text that an older header of the same length had for it.
 
     Padding at the end makes room. Raises `BadHeaderError` where there is too little, or where the
     result is not a valid header.
     """
     text = header.text
-    for name, shape in spelled.items():
+    for name, shape in shape_texts.items():
         text = replace_shape(text, name, shape)
     surplus = len(text.encode()) - len(header.raw)
     if surplus > len(text) - len(text.rstrip(" ")):
@@ -48,36 +58,30 @@ def restore_header(header: Header, spelled: Mapping[str, str]) -> Header:
     )
 
 
-def grow_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
-    """Give tensors another shape of the same size, in a header that may be longer than before.
-
-    A longer one is padded to a multiple of 8 bytes, so that tensors stay aligned.
-    """
-    text, tensors = header.text.rstrip(" "), dict(header.tensors)
-    for name, shape in shapes.items():
-        text = replace_shape(text, name, format_shape(shape))
-        tensors[name] = tensors[name]._replace(shape=shape)
-    size = len(text.encode())
-    room = max(len(header.raw), size)
-    if room > len(header.raw):
-        room += -(LENGTH_BYTES + room) % _ALIGNMENT
-    return Header(text + " " * (room - size), tensors)
-
-
 def shape_text(text: str, name: str) -> str:
-    """Return the shape of a tensor as the header's text spells it."""
+    """Return the shape of a tensor as it is written in the text of a header."""
     start, end = _shape_span(text, name)
     return text[start:end]
 
 
-def replace_shape(text: str, name: str, spelled: str) -> str:
-    """Replace the shape of a tensor in a header's text by `spelled`."""
-    return replace(text, _shape_span(text, name), spelled)
+def replace_shape(text: str, name: str, new: str) -> str:
+    """Replace the shape of a tensor in the text of a header by the text `new`."""
+    return replace(text, _shape_span(text, name), new)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
     """Write a shape as the safetensors library does."""
     return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _with_shapes(
+    text: str, tensors: Mapping[str, TensorInfo], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[str, dict[str, TensorInfo]]:
+    changed = dict(tensors)
+    for name, shape in shapes.items():
+        text = replace_shape(text, name, format_shape(shape))
+        changed[name] = changed[name]._replace(shape=shape)
+    return text, changed
 
 
 def _shape_span(text: str, name: str) -> tuple[int, int]:
@@ -92,8 +96,9 @@ def _shape_span(text: str, name: str) -> tuple[int, int]:
 def _entry_start(text: str, name: str) -> int | None:
     """Find where the object that describes a tensor opens.
 
-    Looking for the spelled key is many times faster than walking 100,000 entries. It is certain
-    where no escape could hide or imitate a key, and no inner object has it too.
+    Searching for the text of the key is many times faster than walking 100,000 entries. It is
+    certain where the text has no escapes, by which a key could be written in another way, and
+    where it is found once, so that no inner object has the same key.
     """
     key = re.compile(re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:\s*(?=\{)")
     if "\\" not in text and len(places := [match.end() for match in key.finditer(text)]) == 1:

@@ -13,7 +13,7 @@ _DECODER = json.JSONDecoder()
 
 
 class Member(NamedTuple):
-    """One `"key": value` of an object; `text[start:end]` is the value as it is spelled."""
+    """One `"key": value` of an object; `text[start:end]` is the text of the value."""
 
     key: str
     key_start: int
@@ -112,13 +112,13 @@ def set_member(text: str, path: tuple[str, ...], value: Any) -> str:
     parent = find(text, *path[:-1]) if len(path) > 1 else None
     start = parent.start if parent else 0
     last = next(reversed(list(members(text, start))), None)
-    spelled = f"{json.dumps(path[-1], ensure_ascii=False)}: "
+    key = f"{json.dumps(path[-1], ensure_ascii=False)}: "
     if last is None:
         opening = _skip(text, start) + 1
-        return replace(text, (opening, opening), spelled + _dumps(value))
+        return replace(text, (opening, opening), key + _dumps(value))
     indent = _indent_before(text, last.key_start)
     separator = f",{indent}" if indent else ", "
-    return replace(text, (last.end, last.end), separator + spelled + _dumps(value, indent))
+    return replace(text, (last.end, last.end), separator + key + _dumps(value, indent))
 
 
 def remove_member(text: str, path: tuple[str, ...]) -> str:
@@ -136,7 +136,7 @@ def remove_member(text: str, path: tuple[str, ...]) -> str:
 
 
 def append_items(text: str, path: tuple[str, ...], items: list[str]) -> str:
-    """Append strings to the array under `path`, spelled as its last item is."""
+    """Append strings to the array under `path`, each separated as its last item is."""
     array = find(text, *path)
     if array is None:
         raise KeyError(path)
@@ -172,9 +172,9 @@ def _indent_before(text: str, at: int) -> str:
 
 
 def _dumps(value: Any, indent: str = "") -> str:
-    """Spell `value` on one line, or over several below a member that is indented by `indent`."""
+    """Format `value` on one line, or over several below a member that is indented by `indent`."""
     if not indent or not isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     step = indent[1:] or "  "
-    spelled = json.dumps(value, ensure_ascii=False, indent=step)
-    return spelled.replace("\n", indent)
+    lines = json.dumps(value, ensure_ascii=False, indent=step)
+    return lines.replace("\n", indent)

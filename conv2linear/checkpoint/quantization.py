@@ -63,7 +63,7 @@ class Quantization:
 
     @property
     def skip_list(self) -> list[str] | None:
-        """The modules that are skipped. Raises `BadCheckpointError` if it is no list of names."""
+        """The modules that are skipped. Raises `BadCheckpointError` if they are not names."""
         path = self.skip_list_path
         names = self.values.get(path[-1]) if path else None
         if names is None:

@@ -1,1 +1,1 @@
-"""All that makes a folder appear whole or not at all."""
+"""All that makes a folder appear complete or not at all."""

@@ -25,7 +25,7 @@ _MAX_REASON = 200  # characters: what it quotes may be long
 class TensorRecord:
     """A tensor of a patch embedding; its bias has the same shape before and after.
 
-    `shape_text` is the old shape as the old header spelled it.
+    `shape_text` is the text that the old header had for the old shape.
     """
 
     name: str
@@ -84,7 +84,7 @@ class CheckRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole record; `tool` is the version of conv2linear that wrote it.
+    """The record of a conversion; `tool` is the version of conv2linear that wrote it.
 
     A `partial` output holds only what the conversion changed; `absent` are the files of the source
     that belong to the checkpoint all the same.
@@ -104,7 +104,7 @@ class Manifest:
 
 
 def dump_manifest(manifest: Manifest) -> str:
-    """Spell a manifest as JSON text."""
+    """Format a manifest as JSON text."""
     values = dataclasses.asdict(manifest)
     first = ("schema_version", "tool", "partial")
     ordered = {name: values.pop(name) for name in first} | values
@@ -115,7 +115,7 @@ def parse_manifest(text: str) -> Manifest:
     """Read a manifest back. Raises `BadCheckpointError` where a field is missing or wrong."""
     try:
         values = loads_document(text)
-        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is not text
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
             raise BadCheckpointError(
