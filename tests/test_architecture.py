@@ -38,8 +38,9 @@ ONLY_IN = {
     "vllm": {"engines"},
     "sglang": {"engines"},
     "matplotlib": {"operations"},
+    "yaml": {"record"},
 }
-NEVER_AT_IMPORT = ("torch", "huggingface_hub", "safetensors", "transformers", "numpy")
+NEVER_AT_IMPORT = ("torch", "huggingface_hub", "safetensors", "transformers", "numpy", "yaml")
 
 
 def layer_of(module: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from conv2linear.plan.actions import (
 )
 from conv2linear.plan.edits import convert_config
 from conv2linear.record.manifest import MANIFEST_NAME
-from conv2linear.record.model_card import MODEL_CARD_NAME
+from conv2linear.record.model_card import MODEL_CARD_NAME, find_front_matter_problem
 from conv2linear.result import Result
 from conv2linear.sources.base import FileInfo
 
@@ -127,8 +127,15 @@ def build_plan(
         planned=_plan_files(checkpoint, options, model_card),
         texts={CONFIG_NAME: convert_config(checkpoint.config).text},
         partial=options.changed_only,
-        warnings=(f"unsafe quantisation: {refusal_reason}",) if refusal_reason else (),
+        warnings=tuple(_find_warnings(refusal_reason, model_card if options.model_card else None)),
     )
+
+
+def _find_warnings(refusal_reason: str | None, model_card: str | None) -> Iterator[str]:
+    if refusal_reason:
+        yield f"unsafe quantisation: {refusal_reason}"
+    if model_card is not None and (problem := find_front_matter_problem(model_card)):
+        yield f"{MODEL_CARD_NAME}: its front matter gets no tag and no base model: {problem}"
 
 
 def _plan_files(

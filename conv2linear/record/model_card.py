@@ -5,7 +5,6 @@ The text is edited, not dumped anew: the front matter keeps every byte but for w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from conv2linear.equivalence.outcome import Environment
@@ -14,10 +13,7 @@ from conv2linear.sources.base import Origin
 
 MODEL_CARD_NAME = "README.md"
 _TAG = "conv2linear"
-_FRONT_MATTER = re.compile(
-    r"\A(---[ \t]*(?P<eol>\r\n|\n))(?P<yaml>.*?)(?P<end>^---[ \t]*\r?$)", re.M | re.S
-)
-_SECTION = re.compile(r"\n*<!-- conv2linear -->.*?<!-- /conv2linear -->\n*", re.S)
+_BEGIN, _END = "<!-- conv2linear -->", "<!-- /conv2linear -->"
 
 
 def edit_model_card(
@@ -35,45 +31,45 @@ def edit_model_card(
     """
     text = add_front_matter(original or "", base_model=origin.repo_id if origin else None)
     section = _render_section(tool, origin, tensors, checks)
-    body = _SECTION.sub("\n", text).rstrip("\n")
+    body = remove_section(text).rstrip("\n")
     return f"{body}\n\n{section}"
 
 
 def remove_section(text: str) -> str:
     """Take the section out again; the front matter stays as it is."""
-    return _SECTION.sub("\n", text)
+    parts, position = [], 0
+    while (start := text.find(_BEGIN, position)) >= 0 and (end := text.find(_END, start)) >= 0:
+        parts.append(text[position:start].rstrip("\n"))
+        position = end + len(_END)
+        while text.startswith("\n", position):
+            position += 1
+    return "\n".join([*parts, text[position:]])
 
 
 def add_front_matter(text: str, *, base_model: str | None) -> str:
-    """Add the tag `conv2linear`, and `base_model` where none is named, to a card's front matter."""
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        model = f"base_model: {base_model}\n" if base_model else ""
-        return f"---\n{model}tags:\n- {_TAG}\n---\n\n{text}"
-    eol, yaml = match["eol"], match["yaml"]
-    if base_model and not re.search(r"^base_model[ \t]*:", yaml, re.M):
-        yaml += f"base_model: {base_model}{eol}"
-    yaml = _add_tag(yaml, eol)
-    return text[: match.start("yaml")] + yaml + text[match.start("end") :]
+    """Add the tag `conv2linear`, and `base_model` where none is named, to a card's front matter.
+
+    Front matter that cannot be edited stays as it is: `find_front_matter_problem` says why.
+    """
+    from conv2linear.record.front_matter import add_to_front_matter  # loads PyYAML: not for --help
+    from conv2linear.record.yaml_text import FrontMatterError
+
+    try:
+        return add_to_front_matter(text, tag=_TAG, base_model=base_model)
+    except FrontMatterError:
+        return text
 
 
-def _add_tag(yaml: str, eol: str) -> str:
-    if re.search(rf"""^[ \t]*-[ \t]+["']?{_TAG}["']?[ \t]*\r?$""", yaml, re.M):
-        return yaml
-    flow = re.search(r"^tags[ \t]*:[ \t]*\[(?P<items>[^\]]*)(?P<end>\])", yaml, re.M)
-    if flow:
-        items = flow["items"].strip()
-        if _TAG in re.split(r"[\s,\"']+", items):
-            return yaml
-        added = f", {_TAG}" if items and not items.endswith(",") else f" {_TAG}" if items else _TAG
-        return yaml[: flow.end("items")].rstrip() + added + yaml[flow.start("end") :]
-    block = re.search(
-        r"^tags[ \t]*:[ \t]*\r?\n(?P<items>(?:(?P<indent>[ \t]*)-[ \t].*\r?\n)*)", yaml, re.M
-    )
-    if block:
-        item = f"{block['indent'] or ''}- {_TAG}{eol}"
-        return yaml[: block.end()] + item + yaml[block.end() :]
-    return f"{yaml}tags:{eol}- {_TAG}{eol}"
+def find_front_matter_problem(text: str) -> str | None:
+    """Say why the front matter of a model card cannot be edited, None where it can."""
+    from conv2linear.record.front_matter import add_to_front_matter  # loads PyYAML: not for --help
+    from conv2linear.record.yaml_text import FrontMatterError
+
+    try:
+        add_to_front_matter(text, tag=_TAG, base_model=None)
+    except FrontMatterError as error:
+        return str(error)
+    return None
 
 
 def _render_section(
@@ -83,7 +79,7 @@ def _render_section(
     checks: Sequence[CheckRecord],
 ) -> str:
     lines = [
-        "<!-- conv2linear -->",
+        _BEGIN,
         "## Linear patch embedding",
         "",
         "The patch embedding of this checkpoint is stored as the linear layer that it is, not as a "
@@ -107,7 +103,7 @@ def _render_section(
         "",
         "**Undo it** with `conv2linear restore THIS_FOLDER OUT`, which gives back the original "
         "files byte for byte; `conv2linear verify THIS_FOLDER` checks this one.",
-        "<!-- /conv2linear -->",
+        _END,
         "",
     ]
     return "\n".join(lines)

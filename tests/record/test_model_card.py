@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -10,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conv2linear import convert, restore
-from conv2linear.record.model_card import add_front_matter, edit_model_card, remove_section
+from conv2linear.errors import Conv2LinearWarning
+from conv2linear.record.model_card import (
+    add_front_matter,
+    edit_model_card,
+    find_front_matter_problem,
+    remove_section,
+)
 
 CARDS = {
     "none": "",
@@ -30,7 +38,7 @@ CARDS = {
 }
 
 
-def data_of(text: str) -> dict[str, object]:
+def data_of(text: str) -> dict[str, Any]:
     """Read the front matter as the Hub's own client does."""
     return dict(ModelCard(text, ignore_metadata_errors=False).data.to_dict())
 
@@ -64,6 +72,43 @@ def test_editing_twice_gives_one_section(name: str) -> None:
     assert "conv2linear -->" not in remove_section(once)
 
 
+BROKEN = {
+    "not valid YAML": "---\ntags: [a\n---\n# A model\n",
+    "not a mapping": "---\nA title between two rules\n---\n# A model\n",
+    "tags are not a list": "---\ntags: {a: b}\n---\n# A model\n",
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN)
+def test_a_front_matter_that_cannot_be_edited_stays_and_the_reason_is_known(problem: str) -> None:
+    text = BROKEN[problem]
+    found = find_front_matter_problem(text)
+    assert found is not None
+    assert problem in found
+    assert "\n" not in found
+    edited = edit_model_card(text, tool="0", origin=None, tensors=(), checks=())
+    assert edited.startswith(text + "\n<!-- conv2linear -->\n")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_front_matter_that_can_be_edited_has_no_problem(name: str) -> None:
+    assert find_front_matter_problem(CARDS[name]) is None
+
+
+PARTS = ("\n", "a", "\r\n", "<!-- conv2linear -->", "<!-- /conv2linear -->", "\n\n\n")
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_every_section_goes_with_the_lines_around_it(text: str) -> None:
+    section = r"\n*<!-- conv2linear -->.*?<!-- /conv2linear -->\n*"
+    assert remove_section(text) == re.sub(section, "\n", text, flags=re.S)
+
+
+def test_removing_sections_takes_no_longer_than_reading() -> None:
+    text = "\n" * 1_000_000 + "<!-- conv2linear -->" * 100_000
+    assert remove_section(text) == text
+
+
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=20)))
 def test_no_body_is_ever_lost(lines: list[str]) -> None:
     body = "\n".join(lines)
@@ -85,6 +130,14 @@ def test_convert_says_in_the_card_what_it_did_and_restore_takes_it_back(
     assert str(tmp_path) not in text
     restore(tmp_path / "linear", tmp_path / "restored")
     assert (tmp_path / "restored" / "README.md").read_bytes() == original.encode()
+
+
+def test_converting_warns_of_a_front_matter_that_stays(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "README.md").write_text(BROKEN["not valid YAML"])
+    with pytest.warns(Conv2LinearWarning, match=r"README\.md: .* not valid YAML"):
+        conversion = convert(checkpoint, tmp_path / "linear", device="cpu")
+    assert [w for w in conversion.warnings if "not valid YAML" in w]
+    assert (tmp_path / "linear" / "README.md").read_text().startswith(BROKEN["not valid YAML"])
 
 
 def test_no_model_card_leaves_the_readme_alone(checkpoint: Path, tmp_path: Path) -> None:
