@@ -137,3 +137,16 @@ def unchanged(checkpoint: Path) -> Iterator[None]:
     before = snapshot(checkpoint)
     yield
     assert snapshot(checkpoint) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount an empty file system of 1 MiB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False)
+    if not mounted or mounted.returncode:
+        pytest.skip("cannot mount a tmpfs: needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +41,7 @@ class Finished:
 
 
 RunCli = Callable[..., Finished]  # what the fixtures `run_cli` and `run_here` are
+Refuse = Callable[..., Finished]  # what the fixture `refuse` of the tests of bad input is
 
 
 def run_python(program: str, *arguments: str | Path, **options: Any) -> Finished:
@@ -56,3 +59,14 @@ def peak_kb(program: str, *arguments: str | Path) -> int:
     done = run_python(measured, *arguments)
     assert done.code == 0, done.stderr
     return int(done.stdout.splitlines()[-1])
+
+
+def obey_permissions() -> None:
+    """Make this process, if it is root, obey the permissions of files from its next program on.
+
+    It is meant for `preexec_fn` of `subprocess`.
+    """
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            if ctypes.CDLL(None, use_errno=True).prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+                raise OSError(ctypes.get_errno(), "cannot give up a capability")
