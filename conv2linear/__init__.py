@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conv2linear.errors import Conv2LinearError
     from conv2linear.operations.convert import Conversion, convert, plan_conversion
     from conv2linear.operations.inspect import Inspection, inspect_checkpoint
-    from conv2linear.operations.push import Push, plan_push, push
+    from conv2linear.operations.push import PushResult, plan_push, push
     from conv2linear.operations.restore import Restoration, restore
     from conv2linear.operations.verify.report import render_report, write_report
     from conv2linear.operations.verify.result import Check, Verification
@@ -29,7 +29,7 @@ _HOMES = {
     "Conversion": "operations.convert",
     "ConversionPlan": "plan.convert",
     "Inspection": "operations.inspect",
-    "Push": "operations.push",
+    "PushResult": "operations.push",
     "Restoration": "operations.restore",
     "Verification": "operations.verify.result",
     "convert": "operations.convert",
@@ -50,7 +50,7 @@ __all__ = [
     "Conversion",
     "ConversionPlan",
     "Inspection",
-    "Push",
+    "PushResult",
     "Restoration",
     "Verification",
     "__version__",

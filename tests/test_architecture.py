@@ -31,7 +31,7 @@ LAYERS = (
 )
 LAZY_IMPORTS = {("sources.open", "conv2linear.hub.repository")}  # a folder needs no Hub client
 ONLY_IN = {
-    "huggingface_hub": {"hub", "operations"},
+    "huggingface_hub": {"hub"},
     "typer": {"cli"},
     "rich": {"cli"},
     "transformers": {"engines", "operations"},

@@ -8,11 +8,12 @@ import typer
 
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet
-from conv2linear.cli.output import Output, as_values, key_value_table
+from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
-    from conv2linear.operations.push import Push
-    from conv2linear.plan.push import Operation, PushPlan
+    from conv2linear.operations.push import PushResult
+    from conv2linear.plan.push import PushPlan
+    from conv2linear.plan.transfer import Operation
 
 
 def push_command(
@@ -53,22 +54,15 @@ def push_command(
         if dry_run:
             plan = plan_push(checkpoint, repo_id, **options)
         else:
-            done = push(checkpoint, repo_id, **options)
+            result = push(checkpoint, repo_id, **options)
     if dry_run:
-        output.result("push", _plan_values(plan), key_value_table(*_plan_rows(plan)))
+        output.result(
+            "push", {"dry_run": True, **plan.to_dict()}, key_value_table(*_plan_rows(plan))
+        )
     else:
-        output.result("push", _values(done), key_value_table(*_rows(done)))
-
-
-def _plan_values(plan: PushPlan) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        **as_values(plan),
-        "uploaded_bytes": plan.uploaded_bytes,
-        "downloaded_bytes": plan.downloaded_bytes,
-        "copied_bytes": plan.copied_bytes,
-        "copied_file_count": plan.copied_file_count,
-    }
+        output.result(
+            "push", {"dry_run": False, **result.to_dict()}, key_value_table(*_rows(result))
+        )
 
 
 def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:
@@ -93,26 +87,22 @@ def _format_target(plan: PushPlan) -> str:
 
 
 def _format_operation(operation: Operation) -> str:
-    spelled = f"{operation.name}  {format_bytes(operation.size_bytes)}"
-    return spelled + ("  replaces what is there" if operation.replaces else "")
+    text = f"{operation.name}  {format_bytes(operation.size_bytes)}"
+    return text + ("  replaces what is there" if operation.replaces else "")
 
 
 def _format_copies(files: int, size: int) -> str:
     return f"{files} files, {format_bytes(size)}, on the server"
 
 
-def _values(done: Push) -> dict[str, Any]:
-    return {"dry_run": False, **as_values(done)}
+def _rows(result: PushResult) -> list[tuple[str, str]]:
+    from conv2linear.plan.transfer import Transfer
 
-
-def _rows(done: Push) -> list[tuple[str, str]]:
-    from conv2linear.plan.push import Transfer
-
-    count = {kind: sum(o.kind is kind for o in done.operations) for kind in Transfer}
+    count = {kind: sum(o.kind is kind for o in result.operations) for kind in Transfer}
     return [
-        ("proposed" if done.is_pull_request else "pushed", done.url),
-        ("target", f"{done.repo_id}, branch {done.revision}, commit {done.commit_sha}"),
-        ("uploaded", f"{count[Transfer.UPLOAD]} files, {format_bytes(done.uploaded_bytes)}"),
-        ("copied", _format_copies(done.copied_file_count, done.copied_bytes)),
+        ("proposed" if result.is_pull_request else "pushed", result.url),
+        ("target", f"{result.repo_id}, branch {result.revision}, commit {result.commit_sha}"),
+        ("uploaded", f"{count[Transfer.UPLOAD]} files, {format_bytes(result.uploaded_bytes)}"),
+        ("copied", _format_copies(result.copied_file_count, result.copied_bytes)),
         ("kept", f"{count[Transfer.KEEP]} files that were there already"),
     ]

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
+    FileDuplicationError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
@@ -15,10 +17,29 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
 
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
+_WRITE_HINT = "log in with `hf auth login`, with a token that may write, or set HF_TOKEN"
+
+
+class CopyRefusedError(HubError):
+    """The server does not copy files from the repository of the source."""
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise `SourceNotFoundError` unless `repo_id` may name a repository, as `org/name` does."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise _not_a_repository_id(error, repo_id) from None
+    if "/" not in repo_id:
+        raise SourceNotFoundError(
+            f"{repo_id}: not a repository id: it names no user or organisation",
+            hint="it looks like org/name",
+        )
 
 
 @contextlib.contextmanager
@@ -29,8 +50,29 @@ def hub_errors(repo_id: str, revision: str) -> Iterator[None]:
     except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise as_hub_error(error, repo_id, revision) from error
     except HFValidationError as error:
-        message = str(error).splitlines()[0]
-        raise SourceNotFoundError(f"{repo_id}: not a repository id: {message}") from error
+        raise _not_a_repository_id(error, repo_id) from error
+
+
+@contextlib.contextmanager
+def hub_write_errors(repo_id: str, branch: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises when it changes a repository into our own errors.
+
+    Raises `CopyRefusedError` where the server does not copy from another repository.
+    """
+    with hub_errors(repo_id, branch):
+        try:
+            yield
+        except FileDuplicationError as error:
+            raise CopyRefusedError(str(error).splitlines()[-1].strip(" -")) from error
+        except HTTPError as error:
+            raise (_as_write_error(error, repo_id, branch) or error) from None
+        except HFValidationError:
+            raise
+        except (RuntimeError, ValueError) as error:  # the upload of one file has failed
+            cause = error.__cause__
+            if isinstance(cause, HTTPError):
+                raise (_as_write_error(cause, repo_id, branch) or cause) from None
+            raise HubError(f"{repo_id}: {str(error).splitlines()[0]}") from error
 
 
 def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearError:
@@ -64,4 +106,31 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
     return HubError(
         f"{repo_id}: the Hub answered with status {status}",
         hint="wait a little and run again: what is downloaded so far is used again",
+    )
+
+
+def _as_write_error(error: HTTPError, repo_id: str, branch: str) -> Conv2LinearError | None:
+    """Say what a refusal to write means; None where it means the same as for a read."""
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    status = error.response.status_code
+    reason = error.server_message or f"status {status}"
+    if str(error.response.request.url).endswith("/lfs-files/duplicate") and status < 500:
+        return CopyRefusedError(reason)
+    if status == 412:
+        return HubError(
+            f"{repo_id}: {branch} has moved on since this push began",
+            hint="nothing was changed: look at what is new, then run again",
+        )
+    if "Invalid credentials" not in str(error) and status in (401, 403):
+        return HubError(f"this token may not write to {repo_id}", hint=_WRITE_HINT)
+    if status in (400, 402, 409, 413, 422):
+        return HubError(f"{repo_id}: the Hub refuses it: {reason}")
+    return None
+
+
+def _not_a_repository_id(error: HFValidationError, repo_id: str) -> SourceNotFoundError:
+    reason = str(error).splitlines()[0].removesuffix(".").removesuffix(f": '{repo_id}'")
+    return SourceNotFoundError(
+        f"{repo_id}: not a repository id: {reason}", hint="it looks like org/name"
     )

@@ -1,60 +1,83 @@
-"""Decide what a push does to each file of the target; nothing is sent here."""
+"""Decide what a push does: the commit that it builds on, its operations, and what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.index import INDEX_FILE
-from conv2linear.errors import HubError, SourceChangedError
-from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest
-from conv2linear.text import TextEnum
+from conv2linear.errors import CheckFailedError, HubError
+from conv2linear.hub.remote import DEFAULT_BRANCH, RemoteFile, RemoteRepository
+from conv2linear.plan.transfer import Operation, Transfer, plan_operations
+from conv2linear.record.manifest import MANIFEST_NAME, Manifest
+from conv2linear.result import Result
+from conv2linear.sources.base import Origin
 
-
-class Transfer(TextEnum):
-    """How the content of one file gets to where it belongs."""
-
-    UPLOAD = "upload"
-    COPY = "copy"  # on the server, from the repository of the source
-    KEEP = "keep"  # it is there already
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class RemoteFile:
-    """A file on the Hub; `content_id` is its SHA-256, or `git:` and its blob id if it is small.
+class Destination:
+    """Where a checkpoint is meant to go: a branch, by a pull request if `create_pr`.
 
-    `can_copy` says whether the server can hand it to another repository.
+    A repository that does not exist yet is made, `private` or public.
     """
 
-    name: str
-    size_bytes: int
-    content_id: str
-    can_copy: bool
+    repo_id: str
+    branch: str = DEFAULT_BRANCH
+    create_pr: bool = False
+    private: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name of it in messages."""
+        return f"{self.repo_id} at {self.branch}"
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One file of the push. `content_id` is what it must hold, None where nothing says so.
+class Base:
+    """What a push builds on: a commit, None where the repository does not exist yet.
 
-    `is_local` files are in the folder of the checkpoint; `replaces` marks one that takes the place
-    of other content in the target.
+    `recorded` is the commit that was converted, if it is one of this repository.
     """
 
-    name: str
-    kind: Transfer
-    size_bytes: int
-    content_id: str | None
-    is_local: bool
-    replaces: bool
+    commit_sha: str | None
+    recorded: str | None = None
+    creates_repository: bool = False
+    creates_branch: bool = False
 
 
 @dataclass(frozen=True)
-class PushPlan:
+class PushInputs:
+    """All that a push is decided by; see `plan_operations` for the files.
+
+    `manifest_bytes` is the size of the record as it will be sent.
+    """
+
+    manifest: Manifest
+    manifest_bytes: int
+    destination: Destination
+    base: Base
+    source: Mapping[str, RemoteFile]
+    existing: Mapping[str, RemoteFile]
+    already_on_target: Collection[str]
+
+
+@dataclass(frozen=True)
+class PushPlan(Result):
     """All that a push will do. `parent` is the commit that it builds on, None if there is none yet.
 
     `branch` is made if `creates_branch`, and so is the whole repository if `creates_repository`.
     """
+
+    derived: ClassVar[tuple[str, ...]] = (
+        "uploaded_bytes",
+        "downloaded_bytes",
+        "copied_bytes",
+        "copied_file_count",
+    )
 
     repo_id: str
     branch: str
@@ -71,6 +94,11 @@ class PushPlan:
         return tuple(o for o in self.operations if o.kind is not Transfer.KEEP)
 
     @property
+    def missing(self) -> tuple[Operation, ...]:
+        """The uploads of small files that an overlay lacks: they come from the source first."""
+        return tuple(o for o in self.operations if o.kind is Transfer.UPLOAD and not o.is_local)
+
+    @property
     def uploaded_bytes(self) -> int:
         """Bytes that go from this machine to the Hub, unless the Hub has the content already."""
         return sum(o.size_bytes for o in self.operations if o.kind is Transfer.UPLOAD)
@@ -78,9 +106,7 @@ class PushPlan:
     @property
     def downloaded_bytes(self) -> int:
         """Bytes of small files that an overlay lacks and that come from the source first."""
-        return sum(
-            o.size_bytes for o in self.operations if o.kind is Transfer.UPLOAD and not o.is_local
-        )
+        return sum(o.size_bytes for o in self.missing)
 
     @property
     def copied_bytes(self) -> int:
@@ -93,54 +119,83 @@ class PushPlan:
         return sum(o.kind is Transfer.COPY for o in self.operations)
 
 
-def plan_operations(
-    manifest: Manifest,
-    *,
-    manifest_bytes: int,
-    source: Mapping[str, RemoteFile],
-    base: Mapping[str, RemoteFile],
-    held: Collection[str],
-) -> tuple[Operation, ...]:
-    """Decide the operation for each file of a converted checkpoint, in the order of their names.
+def choose_base(
+    destination: Destination, remote: RemoteRepository | None, *, origin: Origin | None
+) -> Base:
+    """Choose the commit to build on; `remote` is None where there is no such repository.
 
-    `source` are the files of the source at the recorded commit, empty where it cannot be read;
-    `base` those of the target at the commit to build on; `held` names the files of this machine
-    whose content the target has. Raises `SourceChangedError` where source and record contradict
-    each other, and `HubError` where an overlay lacks a file that the server does not copy.
+    In the repository of the source, a new branch or a pull request starts at the recorded commit.
+    Raises `HubError` where the repository is public and asked to be private, or has no commit.
     """
-    return tuple(
-        _plan_file(
-            record,
-            original=None if record.name in changed_names(manifest) else source.get(record.name),
-            there=base.get(record.name),
-            is_held=record.name in held,
-            is_local=record not in manifest.absent,
+    if remote is None:
+        is_side_branch = destination.branch != DEFAULT_BRANCH
+        return Base(None, creates_repository=True, creates_branch=is_side_branch)
+    if destination.private and not remote.private:
+        raise HubError(
+            f"{destination.repo_id} exists and is public, --private does not change that",
+            hint="choose another name, or change it in the settings of the repository",
         )
-        for record in _records(manifest, manifest_bytes)
+    head = remote.heads.get(destination.branch)
+    start = head or remote.heads.get(DEFAULT_BRANCH)
+    recorded = origin.commit_sha if origin and origin.repo_id == destination.repo_id else None
+    if recorded and (head is None or destination.create_pr):
+        start = recorded
+    if start is None:
+        raise HubError(f"{destination.repo_id} has no branch {DEFAULT_BRANCH!r}")
+    return Base(start, recorded=recorded, creates_branch=head is None)
+
+
+def build_push_plan(inputs: PushInputs, *, copyable: bool = True) -> PushPlan:
+    """Decide what a push does; `copyable` is false once the server has refused to copy.
+
+    Raises `HubError` where the branch has moved on, where weights of another checkpoint would
+    stay, or where another checkpoint would be replaced, and what `plan_operations` raises.
+    """
+    destination, base = inputs.destination, inputs.base
+    plan = PushPlan(
+        repo_id=destination.repo_id,
+        branch=destination.branch,
+        parent=base.commit_sha,
+        creates_repository=base.creates_repository,
+        creates_branch=base.creates_branch,
+        create_pr=destination.create_pr,
+        private=destination.private,
+        operations=plan_operations(
+            inputs.manifest,
+            manifest_bytes=inputs.manifest_bytes,
+            source=inputs.source,
+            existing=inputs.existing,
+            already_on_target=inputs.already_on_target,
+            copyable=copyable,
+        ),
     )
+    if base.recorded and plan.pending:
+        refuse_moved_branch(destination, expected=base.recorded, found=base.commit_sha)
+    refuse_stray_weights(plan.operations, inputs.existing, label=destination.label)
+    if not base.recorded and not destination.create_pr:
+        refuse_foreign_checkpoint(plan.operations, inputs.existing, label=destination.label)
+    return plan
 
 
-def complete_manifest(manifest: Manifest) -> Manifest:
-    """Return the record that an overlay has once the files that it lacks stand beside it."""
-    files = sorted((*manifest.files, *manifest.absent), key=lambda record: record.name)
-    return replace(manifest, files=tuple(files), absent=(), partial=False)
-
-
-def changed_names(manifest: Manifest) -> set[str]:
-    """Return the names of the files that differ from those of the source."""
-    shards = {record.name for record in manifest.shards}
-    return shards | {record.name for record in manifest.edits} | {MANIFEST_NAME}
+def refuse_moved_branch(destination: Destination, *, expected: str, found: str | None) -> None:
+    """Raise `HubError` where a branch is not at the commit that a push builds on."""
+    if found != expected:
+        raise HubError(
+            f"{destination.repo_id}: {destination.branch} is no longer at {expected}, "
+            "which this push builds on",
+            hint="look at what has changed; choose another branch, or convert the new commit",
+        )
 
 
 def refuse_stray_weights(
-    operations: Collection[Operation], base: Mapping[str, RemoteFile], *, label: str
+    operations: Collection[Operation], existing: Mapping[str, RemoteFile], *, label: str
 ) -> None:
     """Raise `HubError` where the target has weights that are not of this checkpoint.
 
     A push deletes nothing: they would stay, and confuse who loads the target.
     """
     names = {operation.name for operation in operations}
-    stray = sorted(name for name in base.keys() - names if _is_weights(name))
+    stray = sorted(name for name in existing.keys() - names if _is_weights(name))
     if stray:
         raise HubError(
             f"{label} has {stray[0]}, which is not part of this checkpoint",
@@ -149,68 +204,44 @@ def refuse_stray_weights(
 
 
 def refuse_foreign_checkpoint(
-    operations: Collection[Operation], base: Mapping[str, RemoteFile], *, label: str
+    operations: Collection[Operation], existing: Mapping[str, RemoteFile], *, label: str
 ) -> None:
-    """Raise `HubError` where the target would lose a checkpoint that did not come from here."""
+    """Raise `HubError` where a checkpoint that was not pushed from here would be replaced."""
     replaced = {operation.name for operation in operations if operation.replaces}
-    if CONFIG_NAME in replaced and MANIFEST_NAME not in base:
+    if CONFIG_NAME in replaced and MANIFEST_NAME not in existing:
         raise HubError(
             f"{label} holds another checkpoint",
             hint="choose another repository or branch, or propose it with --create-pr",
         )
 
 
-def _records(manifest: Manifest, manifest_bytes: int) -> list[FileRecord]:
-    own = FileRecord(MANIFEST_NAME, manifest_bytes, None)
-    records: list[FileRecord] = [*manifest.files, *manifest.absent, own]
-    return sorted(records, key=lambda record: record.name)
+def split_commits(items: Sequence[Item], *, max_files: int) -> list[Sequence[Item]]:
+    """Divide the files of a push into portions that a commit takes."""
+    return [items[start : start + max_files] for start in range(0, len(items), max_files)]
 
 
-def _plan_file(
-    record: FileRecord,
+def check_published(
+    plan: PushPlan,
     *,
-    original: RemoteFile | None,
-    there: RemoteFile | None,
-    is_held: bool,
-    is_local: bool,
-) -> Operation:
-    if original:
-        _check_original(record, original)
-        is_held = there is not None and there.content_id == original.content_id
-    kind = _kind(original, is_held=is_held)
-    if kind is Transfer.UPLOAD and not is_local:
-        _check_fetchable(record, original)
-    return Operation(
-        name=record.name,
-        kind=kind,
-        size_bytes=record.size_bytes,
-        content_id=original.content_id if original else record.sha256,
-        is_local=is_local,
-        replaces=there is not None and not is_held,
-    )
+    sent: Mapping[str, str],
+    before: Mapping[str, RemoteFile],
+    after: Mapping[str, RemoteFile],
+) -> None:
+    """Raise `CheckFailedError` unless the target holds what was planned, and all else as before.
 
-
-def _kind(original: RemoteFile | None, *, is_held: bool) -> Transfer:
-    if is_held:
-        return Transfer.KEEP
-    return Transfer.COPY if original and original.can_copy else Transfer.UPLOAD
-
-
-def _check_original(record: FileRecord, original: RemoteFile) -> None:
-    small = original.content_id.startswith("git:")
-    same = small or record.sha256 in (None, original.content_id)
-    if original.size_bytes != record.size_bytes or not same:
-        raise SourceChangedError(
-            f"{record.name}: the source has {original.size_bytes} bytes with "
-            f"{original.content_id}, recorded were {record.size_bytes} bytes with {record.sha256}"
-        )
-
-
-def _check_fetchable(record: FileRecord, original: RemoteFile | None) -> None:
-    if original is None or not original.content_id.startswith("git:"):
-        raise HubError(
-            f"{record.name} is not in this overlay, and the Hub does not copy it from the source",
-            hint="convert without --changed-only, then push the whole checkpoint",
+    `sent` is the content id of each uploaded file by name; `before` and `after` are the files of
+    the target at the commit that the push builds on and at the one that it made.
+    """
+    expected: dict[str, str | None] = {name: file.content_id for name, file in before.items()}
+    expected |= {o.name: o.content_id for o in plan.operations if o.kind is Transfer.COPY}
+    expected |= sent
+    found = {name: file.content_id for name, file in after.items()}
+    names = sorted(expected.keys() | found.keys())
+    wrong = [name for name in names if found.get(name) != expected.get(name)]
+    if wrong:
+        raise CheckFailedError(
+            f"{plan.repo_id}: {wrong[0]} is not what was sent, or meant to stay",
+            hint="somebody else wrote at the same time: look at the history of the branch",
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from conv2linear.sources.base import Repository, read_optional_text
@@ -22,3 +24,9 @@ def read_converted(repository: Repository, manifest: Manifest | None) -> Checkpo
     Raises `BadCheckpointError` and `UnsupportedCheckpointError` as `read_checkpoint` does.
     """
     return read_checkpoint(repository, is_overlay=manifest is not None and manifest.partial)
+
+
+def complete_manifest(manifest: Manifest) -> Manifest:
+    """Return the record that an overlay has once the files that it lacks stand beside it."""
+    files = sorted((*manifest.files, *manifest.absent), key=lambda record: record.name)
+    return replace(manifest, files=tuple(files), absent=(), partial=False)

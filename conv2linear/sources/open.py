@@ -10,7 +10,8 @@ from conv2linear.paths import StrPath, parse_path
 from conv2linear.sources.base import Repository
 from conv2linear.sources.folder import Folder
 
-_HUB_ID = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
+# What may be meant for the Hub; whether it is a valid id, the Hub's client knows.
+_HUB_ID = re.compile(r"(?P<repo_id>[^\s/@]+/[^\s/@]+)(?:@(?P<revision>[^\s@]+))?")
 
 
 def open_source(source: StrPath, *, revision: str | None = None) -> Repository:

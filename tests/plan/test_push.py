@@ -1,140 +1,179 @@
-"""The decision what a push does to each file, made without a server."""
+"""The decision what a push builds on and what it refuses, made without a server."""
 
+from __future__ import annotations
+
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
-from conv2linear.errors import HubError, SourceChangedError
+from conv2linear.errors import CheckFailedError, HubError
+from conv2linear.hub.remote import RemoteFile, RemoteRepository
 from conv2linear.plan.push import (
-    Operation,
+    Base,
+    Destination,
+    PushInputs,
     PushPlan,
-    RemoteFile,
-    Transfer,
-    complete_manifest,
-    plan_operations,
+    build_push_plan,
+    check_published,
+    choose_base,
     refuse_foreign_checkpoint,
     refuse_stray_weights,
+    split_commits,
 )
-from conv2linear.record.manifest import EditRecord, FileRecord, Manifest, ShardRecord
+from conv2linear.plan.transfer import Transfer
+from conv2linear.record.converted import complete_manifest
+from conv2linear.record.manifest import Manifest
 from conv2linear.sources.base import Origin
+from tests.plan.pushes import FULL, OTHER, OVERLAY, RESHAPED, SOURCE, plan_files
 
-RESHAPED, OTHER = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-FULL = Manifest(
-    tool="0",
-    source=Origin("org/source", "0" * 40),
-    model_type="glm4v",
-    tensors=(),
-    shards=(ShardRecord(RESHAPED, "", ""),),
-    files=(
-        FileRecord("config.json", 20, "new"),
-        FileRecord(RESHAPED, 1000, None),
-        FileRecord(OTHER, 2000, "2" * 64),
-        FileRecord("vocab.json", 30, None),
-    ),
-    absent=(),
-    edits=(EditRecord("config.json", "{}"),),
-    check=(),
-    partial=False,
-)
-OVERLAY = replace(FULL, files=FULL.files[:2], absent=FULL.files[2:], partial=True)
-SOURCE = {
-    file.name: file
-    for file in (
-        RemoteFile("config.json", 10, "git:old", can_copy=False),
-        RemoteFile(RESHAPED, 1000, "1" * 64, can_copy=True),
-        RemoteFile(OTHER, 2000, "2" * 64, can_copy=True),
-        RemoteFile("vocab.json", 30, "git:vocab", can_copy=False),
-    )
-}
+HEAD, RECORDED = "a" * 40, "0" * 40
+ORIGIN = Origin("org/source", RECORDED)
+NEW, BESIDE = Destination("org/new"), Destination("org/source", "linear")
 
 
-def plan(
-    manifest: Manifest,
+def inputs_for(
+    destination: Destination,
+    base: Base,
     *,
-    source: dict[str, RemoteFile] = SOURCE,
-    base: dict[str, RemoteFile] | None = None,
-    held: tuple[str, ...] = (),
-) -> dict[str, Operation]:
-    operations = plan_operations(
-        manifest, manifest_bytes=5, source=source, base=base or {}, held=held
+    manifest: Manifest = FULL,
+    existing: dict[str, RemoteFile] | None = None,
+) -> PushInputs:
+    return PushInputs(
+        manifest=manifest,
+        manifest_bytes=5,
+        destination=destination,
+        base=base,
+        source=SOURCE,
+        existing=existing or {},
+        already_on_target=(),
     )
-    assert [o.name for o in operations] == sorted(o.name for o in operations)
-    return {operation.name: operation for operation in operations}
 
 
-def kinds(operations: dict[str, Operation]) -> dict[str, str]:
-    return {name: operation.kind.value for name, operation in operations.items()}
+def test_deciding_needs_no_client_of_the_hub() -> None:
+    program = "import sys, conv2linear.plan.push; assert 'huggingface_hub' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("manifest", [FULL, OVERLAY], ids=["full", "overlay"])
-def test_a_new_repository_gets_changed_files_uploaded_and_large_ones_copied(
-    manifest: Manifest,
-) -> None:
-    operations = plan(manifest)
-    assert kinds(operations) == {
-        "config.json": "upload",
-        "conv2linear.json": "upload",
-        RESHAPED: "upload",
-        OTHER: "copy",
-        "vocab.json": "upload",
-    }
-    assert operations["vocab.json"].is_local is (manifest is FULL)
-    assert operations["vocab.json"].content_id == "git:vocab"
-    assert not any(operation.replaces for operation in operations.values())
+@pytest.mark.parametrize("branch", ["main", "linear"])
+def test_a_repository_that_does_not_exist_is_made_with_its_branch(branch: str) -> None:
+    base = choose_base(Destination("org/new", branch), None, origin=ORIGIN)
+    assert base == Base(None, creates_repository=True, creates_branch=branch != "main")
 
 
-def test_the_repository_of_the_source_gets_only_what_changed() -> None:
-    operations = plan(OVERLAY, base=SOURCE)
-    assert kinds(operations) == {
-        "config.json": "upload",
-        "conv2linear.json": "upload",
-        RESHAPED: "upload",
-        OTHER: "keep",
-        "vocab.json": "keep",
-    }
-    assert [o.name for o in operations.values() if o.replaces] == ["config.json", RESHAPED]
+def test_a_push_builds_on_the_head_of_its_branch() -> None:
+    remote = RemoteRepository(private=False, heads={"main": "b" * 40, "linear": HEAD})
+    for origin in (ORIGIN, None):
+        base = choose_base(Destination("org/new", "linear"), remote, origin=origin)
+        assert base == Base(HEAD)
+    other = choose_base(Destination("org/new", "other"), remote, origin=ORIGIN)
+    assert other == Base("b" * 40, creates_branch=True)
 
 
-def test_what_the_target_has_is_kept() -> None:
-    held = ("config.json", "conv2linear.json", RESHAPED)
-    base = SOURCE | {name: RemoteFile(name, 1, "any", can_copy=True) for name in held}
-    assert set(kinds(plan(FULL, base=base, held=held)).values()) == {"keep"}
+def test_in_the_repository_of_the_source_the_recorded_commit_counts() -> None:
+    remote = RemoteRepository(private=False, heads={"main": HEAD})
+    on_main = choose_base(Destination("org/source"), remote, origin=ORIGIN)
+    assert on_main == Base(HEAD, recorded=RECORDED)
+    beside = choose_base(BESIDE, remote, origin=ORIGIN)
+    assert beside == Base(RECORDED, recorded=RECORDED, creates_branch=True)
+    proposed = choose_base(Destination("org/source", create_pr=True), remote, origin=ORIGIN)
+    assert proposed == Base(RECORDED, recorded=RECORDED)
 
 
-def test_a_file_of_the_same_name_with_other_content_is_replaced() -> None:
-    base = {OTHER: RemoteFile(OTHER, 2000, "3" * 64, can_copy=True)}
-    operation = plan(FULL, base=base)[OTHER]
-    assert (operation.kind, operation.replaces) == (Transfer.COPY, True)
+def test_a_base_that_cannot_be_is_refused() -> None:
+    public = RemoteRepository(private=False, heads={"main": HEAD})
+    with pytest.raises(HubError, match="is public"):
+        choose_base(Destination("org/new", private=True), public, origin=None)
+    private = replace(public, private=True)
+    assert choose_base(Destination("org/new", private=True), private, origin=None) == Base(HEAD)
+    with pytest.raises(HubError, match="no branch 'main'"):
+        choose_base(NEW, replace(public, heads={}), origin=None)
 
 
-def test_a_whole_checkpoint_is_uploaded_where_nothing_can_be_copied() -> None:
-    stuck = {name: replace(file, can_copy=False) for name, file in SOURCE.items()}
-    for source in ({}, stuck):
-        assert set(kinds(plan(FULL, source=source)).values()) == {"upload"}
+def test_a_branch_of_the_source_that_has_moved_on_is_refused_if_something_changes() -> None:
+    destination = Destination("org/source")
+    moved = inputs_for(destination, Base(HEAD, recorded=RECORDED), existing=SOURCE)
+    with pytest.raises(HubError, match="no longer at"):
+        build_push_plan(moved)
+    pushed = ("config.json", "conv2linear.json", RESHAPED)
+    existing = SOURCE | {name: RemoteFile(name, 1, "any", can_copy=True) for name in pushed}
+    again = replace(moved, existing=existing, already_on_target=pushed)
+    assert build_push_plan(again).pending == ()
 
 
-def test_an_overlay_is_refused_where_nothing_can_be_copied() -> None:
-    stuck = SOURCE | {OTHER: replace(SOURCE[OTHER], can_copy=False)}
-    for source in ({}, stuck):
-        with pytest.raises(HubError, match="is not in this overlay"):
-            plan(OVERLAY, source=source)
+def test_what_the_server_refuses_to_copy_is_planned_again_as_an_upload() -> None:
+    inputs = inputs_for(NEW, Base(None, creates_repository=True))
+    first, second = build_push_plan(inputs), build_push_plan(inputs, copyable=False)
+    assert first.copied_file_count == 1
+    assert (second.copied_file_count, second.copied_bytes) == (0, 0)
+    assert second == replace(first, operations=second.operations)
+    assert second.uploaded_bytes == first.uploaded_bytes + first.copied_bytes
+    assert build_push_plan(inputs) == first
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        RemoteFile(OTHER, 2000, "4" * 64, can_copy=True),
-        RemoteFile(OTHER, 1999, "2" * 64, can_copy=True),
-        RemoteFile("vocab.json", 31, "git:vocab", can_copy=False),
-    ],
-)
-def test_a_source_that_contradicts_the_record_is_refused(file: RemoteFile) -> None:
-    with pytest.raises(SourceChangedError, match=file.name):
-        plan(FULL, source=SOURCE | {file.name: file})
+def test_a_proposal_may_replace_another_checkpoint_and_not_stand_beside_its_weights() -> None:
+    existing = {"config.json": RemoteFile("config.json", 1, "git:any", can_copy=False)}
+    inputs = inputs_for(NEW, Base(HEAD), existing=existing)
+    with pytest.raises(HubError, match="another checkpoint"):
+        build_push_plan(inputs)
+    proposed = replace(inputs, destination=replace(NEW, create_pr=True))
+    assert build_push_plan(proposed).create_pr
+    stray = {"model.safetensors": RemoteFile("model.safetensors", 1, "any", can_copy=True)}
+    with pytest.raises(HubError, match="not part of this checkpoint"):
+        build_push_plan(replace(proposed, existing=existing | stray))
+
+
+def test_a_plan_is_data_with_its_bytes() -> None:
+    values = build_push_plan(inputs_for(NEW, Base(None, creates_repository=True))).to_dict()
+    assert values["operations"][0]["kind"] == "upload"
+    assert (values["uploaded_bytes"], values["copied_bytes"]) == (20 + 5 + 1000 + 30, 2000)
+    assert (values["downloaded_bytes"], values["copied_file_count"]) == (0, 1)
+
+
+def test_portions_hold_every_file_once_in_order() -> None:
+    assert split_commits("abcdefg", max_files=3) == ["abc", "def", "g"]
+    assert split_commits("abc", max_files=3) == ["abc"]
+
+
+def published() -> tuple[PushPlan, dict[str, str], dict[str, RemoteFile]]:
+    """Return a plan, what was uploaded for it, and the files that the target should have."""
+    plan = build_push_plan(inputs_for(NEW, Base(None, creates_repository=True)))
+    sent = {o.name: f"new {o.name}" for o in plan.pending if o.kind is Transfer.UPLOAD}
+    after = {name: RemoteFile(name, 1, content, can_copy=True) for name, content in sent.items()}
+    return plan, sent, after | {OTHER: SOURCE[OTHER]}
+
+
+def test_a_target_that_holds_what_was_planned_passes() -> None:
+    plan, sent, after = published()
+    notes = {"notes.md": RemoteFile("notes.md", 1, "git:notes", can_copy=False)}
+    check_published(plan, sent=sent, before={}, after=after)
+    check_published(plan, sent=sent, before=notes, after=after | notes)
+
+
+@pytest.mark.parametrize("name", ["config.json", OTHER, "notes.md"])
+@pytest.mark.parametrize("fault", ["lost", "changed"])
+def test_a_target_that_holds_anything_else_is_found_out(name: str, fault: str) -> None:
+    plan, sent, after = published()
+    before = {"notes.md": RemoteFile("notes.md", 1, "git:notes", can_copy=False)}
+    after |= before
+    if fault == "lost":
+        del after[name]
+    else:
+        after[name] = replace(after[name], content_id="other")
+    with pytest.raises(CheckFailedError, match=name):
+        check_published(plan, sent=sent, before=before, after=after)
+
+
+def test_a_file_of_somebody_else_in_the_commit_is_found_out() -> None:
+    plan, sent, after = published()
+    extra = {"notes.md": RemoteFile("notes.md", 1, "git:notes", can_copy=False)}
+    with pytest.raises(CheckFailedError, match=r"notes\.md"):
+        check_published(plan, sent=sent, before={}, after=after | extra)
 
 
 def test_bytes_are_counted_where_they_move() -> None:
-    operations = tuple(plan(OVERLAY).values())
+    operations = tuple(plan_files(OVERLAY).values())
     whole = PushPlan(
         "org/new",
         "main",
@@ -151,7 +190,7 @@ def test_bytes_are_counted_where_they_move() -> None:
 
 
 def test_weights_that_would_stay_beside_the_checkpoint_are_refused() -> None:
-    operations = tuple(plan(FULL).values())
+    operations = tuple(plan_files(FULL).values())
     for name in ("model.safetensors", "model.safetensors.index.json"):
         base = {name: RemoteFile(name, 1, "any", can_copy=True)}
         with pytest.raises(HubError, match="not part of this checkpoint"):
@@ -162,10 +201,12 @@ def test_weights_that_would_stay_beside_the_checkpoint_are_refused() -> None:
 
 def test_a_checkpoint_from_elsewhere_is_not_replaced() -> None:
     base = {"config.json": RemoteFile("config.json", 1, "git:any", can_copy=False)}
+    operations = tuple(plan_files(FULL, existing=base).values())
     with pytest.raises(HubError, match="another checkpoint"):
-        refuse_foreign_checkpoint(tuple(plan(FULL, base=base).values()), base, label="org/new")
+        refuse_foreign_checkpoint(operations, base, label="org/new")
     base |= {"conv2linear.json": RemoteFile("conv2linear.json", 1, "git:any", can_copy=False)}
-    refuse_foreign_checkpoint(tuple(plan(FULL, base=base).values()), base, label="org/new")
+    operations = tuple(plan_files(FULL, existing=base).values())
+    refuse_foreign_checkpoint(operations, base, label="org/new")
 
 
 def test_the_record_of_an_overlay_becomes_that_of_the_whole() -> None:

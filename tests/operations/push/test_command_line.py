@@ -1,0 +1,53 @@
+"""`conv2linear push` says what it does, and ends with one line of error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from tests.operations.push.pushes import RESHAPED
+from tests.support.contents import read_files
+from tests.support.hub.store import OWNER_TOKEN, READER_TOKEN
+from tests.support.hub.upload_server import HubUploadServer
+from tests.support.processes import RunCli
+
+
+def test_the_command_line_pushes_and_says_what_it_did(
+    hub: HubUploadServer, full: Path, repo_id: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    env = {**os.environ, **hub.environment(tmp_path / "home"), "NO_COLOR": "1"}
+    planned = run_cli("push", full, repo_id, "--dry-run", env=env)
+    assert planned.code == 0
+    rows = [line.split() for line in planned.stdout.splitlines()]
+    for name in read_files(full):
+        kept = "copy" if name.endswith("safetensors") and name != RESHAPED else "upload"
+        assert any(row[:2] == [kept, name.split()[0]] for row in rows), name
+    assert repo_id not in hub.repositories_by_id
+    done = run_cli("push", full, repo_id, "--json", "--private", env=env)
+    assert done.code == 0, done.stderr
+    assert done.json["copied_file_count"] == 8
+    assert done.json["commit_sha"] == hub.repositories_by_id[repo_id].branches["main"]
+    assert hub.contents(repo_id) == read_files(full)
+
+
+def test_the_command_line_ends_with_one_line_of_error(
+    hub: HubUploadServer, full: Path, repo_id: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    def environment(token: str | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+        own = hub.environment(tmp_path / "home", token=token)
+        return {**kept, **own, "NO_COLOR": "1"}
+
+    for token, words in (
+        (None, ["may not write"]),
+        (READER_TOKEN, ["may not write"]),
+        ("hf_unknown", ["does not know the token"]),
+    ):
+        refused = run_cli("push", full, repo_id, env=environment(token))
+        refused.assert_refused(*words)
+    broken = Path(shutil.copytree(full, tmp_path / "broken"))
+    (broken / "config.json").write_text((broken / "config.json").read_text() + " ")
+    failed = run_cli("push", broken, repo_id, env=environment(OWNER_TOKEN))
+    failed.assert_refused("does not pass", code=1)
+    assert repo_id not in hub.repositories_by_id
