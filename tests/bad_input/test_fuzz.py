@@ -22,11 +22,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from fuzzing import targets
-from fuzzing.samples import BIAS, CONFIG, SHARDS, WEIGHT, linear_files, samples
-from fuzzing.targets import TARGETS, Files, FindingError, check_file, frame
-
 from conv2linear.checkpoint.checkpoint import read_checkpoint
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
 from conv2linear.checkpoint.header import MAX_HEADER_BYTES, Header, parse_header, read_header
@@ -35,6 +30,10 @@ from conv2linear.errors import BadCheckpointError, BadHeaderError, Conv2LinearEr
 from conv2linear.plan.convert import build_plan
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.sources.folder import Folder
+from scripts.lib.fuzz import targets
+from scripts.lib.fuzz.samples import CONFIG, FILLER, SHARDS, linear_files, samples
+from scripts.lib.fuzz.targets import TARGETS, Files, FindingError, check_file, frame
+from tests.support.checkpoints import BIAS, WEIGHT
 
 HANG_S = 20  # nothing here takes a second
 MEMORY_FACTOR = 64  # an empty list takes 3 bytes as text and 64 in memory
@@ -343,7 +342,7 @@ NAMES = {
 @pytest.mark.parametrize("what", NAMES)
 def test_a_name_of_a_shard_that_is_none_is_refused(what: str) -> None:
     index = json.loads(SHARDS[INDEX_FILE])
-    index["weight_map"]["lm_head.weight"] = NAMES[what]
+    index["weight_map"][FILLER] = NAMES[what]
     files = Files({**SHARDS, INDEX_FILE: json.dumps(index).encode()})
     with pytest.raises(BadCheckpointError):
         read_checkpoint(files)
@@ -499,7 +498,7 @@ def test_an_edit_that_loses_a_key_is_found(monkeypatch: pytest.MonkeyPatch, edit
 def test_an_index_that_is_not_compared_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conv2linear.checkpoint.checkpoint.check_weight_map", lambda *_: None)
     index = json.loads(SHARDS[INDEX_FILE])
-    index["weight_map"]["lm_head.weight"] = SHARD_NAMES[1]
+    index["weight_map"][FILLER] = SHARD_NAMES[1]
     with pytest.raises(FindingError, match="where the tensors are"):
         TARGETS["index"](json.dumps(index).encode())
 

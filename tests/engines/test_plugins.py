@@ -1,6 +1,6 @@
 """The engine plugins, on torch's own Conv3d everywhere and on an engine's Conv3dLayer where it is.
 
-`scripts/check-vllm` and `scripts/check-sglang` run this file in an environment with the engine.
+`scripts/check_engine` runs this file in an environment with the engine.
 """
 
 import importlib

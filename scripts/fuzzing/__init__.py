@@ -1,1 +1,0 @@
-"""Feed what reads a checkpoint with what no checkpoint holds."""

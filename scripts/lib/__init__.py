@@ -1,0 +1,1 @@
+"""The code behind the executables of `scripts/`, one module or package for each of them."""

@@ -1,0 +1,1 @@
+"""Measure `convert` against other ways to the same result."""

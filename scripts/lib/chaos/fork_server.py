@@ -1,0 +1,187 @@
+"""Run command lines in children of a process that has imported everything already.
+
+`import torch` takes longer than all that is to be disturbed, so it is done once: a server imports
+it and forks a child for each command, which calls the same `conv2linear.cli.main` that the
+installed command calls. Start-up alone is not the real one. Requests and replies are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+_SAME_EVERYWHERE = {
+    "OMP_NUM_THREADS": "1",
+    "NO_COLOR": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: exit code (minus the signal that killed it), and all it printed."""
+
+    code: int
+    output: str
+    seconds: float
+
+
+class Running:
+    """A command under way."""
+
+    def __init__(self, server: ForkServer, pid: int, output: Path) -> None:
+        self._server, self._pid, self._output = server, pid, output
+        self._start = time.monotonic()
+        self._finished: Finished | None = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; one that has ended already stays a zombie until it is waited for."""
+        os.kill(self._pid, number)
+
+    def is_over(self) -> bool:
+        """Tell whether it has ended."""
+        return bool(self._server.ask(is_over=self._pid))
+
+    def wait(self) -> Finished:
+        """Wait until it ends."""
+        if self._finished is None:
+            status = self._server.ask(wait=self._pid)
+            seconds = time.monotonic() - self._start
+            code = os.waitstatus_to_exitcode(status)
+            self._finished = Finished(code, self._output.read_text(errors="replace"), seconds)
+        return self._finished
+
+
+class ForkServer:
+    """The process that has imported torch; `environment` is that of every child.
+
+    What the children print goes to files in `folder`.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder, self._count = folder, 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **environment, **_SAME_EVERYWHERE},
+            text=True,
+            bufsize=1,
+        )
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+    def start(
+        self, *arguments: str | Path, plant: str | None = None, cleans_up: bool = False
+    ) -> Running:
+        """Start a command; `plant` names a function `module:name` that the child calls before.
+
+        One that `cleans_up` ends as Python does, which takes it longer than all else; the others
+        end without.
+        """
+        self._count += 1
+        output = self._folder / f"{os.getpid()}-{self._process.pid}-{self._count % 8}.txt"
+        command = [str(argument) for argument in arguments]
+        pid = self.ask(start=command, output=str(output), plant=plant, cleans_up=cleans_up)
+        return Running(self, pid, output)
+
+    def run(self, *arguments: str | Path) -> Finished:
+        """Run a command to its end."""
+        return self.start(*arguments).wait()
+
+    def ask(self, **request: Any) -> Any:
+        """Send a request and return the reply."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        return json.loads(self._process.stdout.readline())
+
+
+def _serve() -> None:
+    _import_everything()
+    # A child has no handler before it has begun: until then Ctrl-C has to wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    requests = os.fdopen(os.dup(0), buffering=1)
+    while line := requests.readline():
+        os.write(1, json.dumps(_answer(json.loads(line))).encode() + b"\n")
+
+
+def _import_everything() -> None:
+    """Import what a command might: every module of the package but those for engines."""
+    import safetensors.torch  # noqa: F401
+
+    import conv2linear
+
+    for module in pkgutil.walk_packages(conv2linear.__path__, "conv2linear."):
+        if ".engines" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def _answer(request: dict[str, Any]) -> Any:
+    if "start" in request:
+        pid = os.fork()
+        if not pid:
+            _run_command(request)
+        return pid
+    if "is_over" in request:
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, request["is_over"], options) is not None
+    return os.waitpid(request["wait"], 0)[1]
+
+
+def _run_command(request: dict[str, Any]) -> None:
+    """Be the command that is asked for; a child never comes back from here but by an exception."""
+    _redirect(request["output"])
+    if request["plant"]:
+        module, _, name = request["plant"].partition(":")
+        getattr(importlib.import_module(module), name)()
+    sys.argv = ["conv2linear", *request["start"]]
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)  # it came before the command could begin
+    from conv2linear.cli import main
+
+    try:
+        main()
+    except SystemExit as end:
+        if request["cleans_up"]:
+            raise
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _redirect(output: str) -> None:
+    """Read from nowhere, and print to a file."""
+    target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        _serve()

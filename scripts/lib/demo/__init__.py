@@ -1,0 +1,1 @@
+"""Take a small checkpoint through every command, as the README shows it."""

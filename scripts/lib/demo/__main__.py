@@ -1,0 +1,75 @@
+"""Make a small checkpoint in the shape of GLM-4.5V, and take it through every command."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.lib.demo.show_header import describe_tensor
+from scripts.lib.results import ROOT
+from tests.support.checkpoints import WEIGHT, write_checkpoint
+
+FOLDER = Path("demo")  # below the root of the repository
+
+
+def main() -> None:
+    """Run the steps; ends with the exit code of a command that fails."""
+    argparse.ArgumentParser(prog="scripts/demo", description=__doc__).parse_args()
+    os.chdir(ROOT)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    source, linear, restored = (FOLDER / name for name in ("source", "linear", "restored"))
+
+    _begin("A small checkpoint with the patch embedding of GLM-4.5V, over several shards")
+    write_checkpoint(source)
+
+    _begin("What is it, and what would converting it take?")
+    _conv2linear("inspect", source)
+
+    _begin("Convert: plan, check, write, prove, record")
+    _conv2linear("convert", source, linear)
+
+    _begin("What changed: config.json, README.md, and one shard's header")
+    _diff("-rq", source, linear)
+    _diff(source / "config.json", linear / "config.json")
+    for folder in (source, linear):
+        print(f"{folder}: {describe_tensor(folder, WEIGHT)}", flush=True)
+
+    _begin("Is it sound? Compare with the source, hash every file")
+    _conv2linear("verify", linear, "--source", source, "--checksums")
+
+    _begin("And back again: the restored files have the original hashes")
+    _conv2linear("restore", linear, restored)
+    if _hashes(restored) != _hashes(source):
+        sys.exit("the restored files differ from the original ones")
+    print("all hashes are equal")
+
+
+def _begin(title: str) -> None:
+    print(f"\n# {title}", flush=True)
+
+
+def _conv2linear(*arguments: str | Path) -> None:
+    """Print a command line and run it."""
+    command = ["conv2linear", *map(str, arguments)]
+    print(f"$ {shlex.join(command)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", *command], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def _diff(*arguments: str | Path) -> None:
+    subprocess.run(["diff", *map(str, arguments)], check=False)  # exits with 1 for a difference
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Serve tiny checkpoints with a real engine, and compare its answers."""

@@ -1,0 +1,39 @@
+"""The requests that every engine answers: one prompt about each of two images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+PROMPT = "<|user|><|begin_of_image|><|image|><|end_of_image|>What is this?<|assistant|>"
+MAX_TOKENS = 8
+
+Answer = dict[str, Any]
+"""`tokens`, and `logprobs`: for each token those of the likeliest tokens, by id."""
+
+
+def write_answers(output: Path, ask: Callable[[Image.Image], Answer]) -> None:
+    """Ask about each image and write the answers as JSON."""
+    output.write_text(json.dumps({name: ask(image) for name, image in _make_images().items()}))
+
+
+def read_arguments() -> tuple[str, Path, str | None]:
+    """Return CHECKPOINT, OUTPUT and UPDATE_FROM, if that is given, from the command line."""
+    checkpoint, output, *rest = sys.argv[1:]
+    return checkpoint, Path(output), rest[0] if rest else None
+
+
+def _make_images() -> dict[str, Image.Image]:
+    """Make a colour gradient and a checkerboard of 112 x 112 pixels: 16 image tokens each."""
+    gradient = Image.new("RGB", (112, 112))
+    checker = Image.new("RGB", (112, 112))
+    for x in range(112):
+        for y in range(112):
+            gradient.putpixel((x, y), (2 * x, 2 * y, 255 - 2 * x))
+            checker.putpixel((x, y), (255, 255, 255) if (x // 7 + y // 7) % 2 else (0, 0, 0))
+    return {"gradient": gradient, "checker": checker}

@@ -1,0 +1,1 @@
+"""Fuzz what reads a checkpoint."""
