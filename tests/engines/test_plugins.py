@@ -3,14 +3,18 @@
 `scripts/check_engine` runs this file in an environment with the engine.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import logging
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +23,17 @@ from torch import nn
 from conv2linear.engines.linear_weight import patch_constructor
 from conv2linear.errors import BadCheckpointError
 
-KERNEL = (2, 14, 14)
+Size = tuple[int, int, int]
+KERNEL: Size = (2, 14, 14)
 KERNEL_SHAPE = [8, 3, *KERNEL]
 LINEAR_SHAPE = [8, 3 * 2 * 14 * 14]
 LOGGER = logging.getLogger("test-engine-plugins")
+Layer = Any  # a Conv3d with what an engine adds to it
+Build = Callable[..., Layer]
+Engine = tuple[Any, AbstractContextManager[Any]]  # a layer class, and what building a layer needs
 
 
-def plain_conv3d():
+def plain_conv3d() -> Engine:
     """Return a new subclass of torch's Conv3d with the plugin's constructor."""
 
     class Conv3dLayer(nn.Conv3d):
@@ -35,7 +43,7 @@ def plain_conv3d():
     return Conv3dLayer, nullcontext()
 
 
-def vllm_conv3d():
+def vllm_conv3d() -> Engine:
     """Return vLLM's Conv3dLayer after the plugin's registration, and the context that it needs."""
     conv = importlib.import_module("vllm.model_executor.layers.conv")
     config = importlib.import_module("vllm.config")
@@ -45,7 +53,7 @@ def vllm_conv3d():
     return conv.Conv3dLayer, config.set_current_vllm_config(config.VllmConfig())
 
 
-def sglang_conv3d():
+def sglang_conv3d() -> Engine:
     """Return SGLang's Conv3dLayer after its registry has applied the plugin's hook."""
     conv = importlib.import_module("sglang.srt.layers.conv")
     from sglang.srt.plugins.hook_registry import HookRegistry
@@ -57,7 +65,7 @@ def sglang_conv3d():
     return conv.Conv3dLayer, nullcontext()
 
 
-def needs(engine):
+def needs(engine: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(engine) is None
     return pytest.mark.skipif(missing, reason=f"{engine} is not installed in this environment")
 
@@ -69,11 +77,11 @@ ENGINES = [
 
 
 @pytest.fixture(params=[pytest.param(plain_conv3d, id="torch"), *ENGINES])
-def build(request):
+def build(request: pytest.FixtureRequest) -> Build:
     """Give a function that builds a layer of the patched class."""
     conv3d_layer, context = request.param()
 
-    def build_layer(*, kernel_size=KERNEL, stride=KERNEL, **options):
+    def build_layer(*, kernel_size: Size = KERNEL, stride: Size = KERNEL, **options: Any) -> Layer:
         with context:
             return conv3d_layer(3, 8, kernel_size=kernel_size, stride=stride, **options)
 
@@ -81,14 +89,16 @@ def build(request):
 
 
 @pytest.fixture
-def log(caplog, monkeypatch):
+def log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
     """Give caplog, which hears vLLM's lines, too: its logger may pass none on to the root."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
     return caplog
 
 
-def test_a_linear_weight_loads_as_the_kernel_it_came_from(build):
+def test_a_linear_weight_loads_as_the_kernel_it_came_from(build: Build) -> None:
     layer = build()
     kernel = torch.randn(KERNEL_SHAPE)
 
@@ -98,7 +108,7 @@ def test_a_linear_weight_loads_as_the_kernel_it_came_from(build):
     assert torch.equal(layer.weight, kernel)
 
 
-def test_a_linear_weight_gives_the_output_of_torchs_conv3d(build):
+def test_a_linear_weight_gives_the_output_of_torchs_conv3d(build: Build) -> None:
     layer = build().float()
     reference = nn.Conv3d(3, 8, kernel_size=KERNEL, stride=KERNEL)
     layer.weight.weight_loader(layer.weight, reference.weight.detach().reshape(LINEAR_SHAPE))
@@ -108,7 +118,7 @@ def test_a_linear_weight_gives_the_output_of_torchs_conv3d(build):
     torch.testing.assert_close(layer(patches), reference(patches))
 
 
-def test_a_kernel_loads_unchanged(build):
+def test_a_kernel_loads_unchanged(build: Build) -> None:
     layer = build()
     kernel = torch.randn(KERNEL_SHAPE)
 
@@ -129,7 +139,9 @@ def test_a_kernel_loads_unchanged(build):
     ],
     ids=["transposed", "regrouped", "flat", "swapped axes", "three axes", "one column short"],
 )
-def test_a_weight_of_another_shape_is_refused_and_leaves_the_layer_as_it_was(build, shape):
+def test_a_weight_of_another_shape_is_refused_and_leaves_the_layer_as_it_was(
+    build: Build, shape: list[int]
+) -> None:
     layer = build()
     before = layer.weight.detach().clone()
 
@@ -144,31 +156,34 @@ def test_a_weight_of_another_shape_is_refused_and_leaves_the_layer_as_it_was(bui
     [{"stride": (1, 14, 14)}, {"padding": (0, 1, 1)}, {"dilation": (1, 2, 2)}],
     ids=["overlapping", "padded", "dilated"],
 )
-def test_a_convolution_that_is_no_linear_map_of_patches_keeps_its_loader(build, options):
+def test_a_convolution_that_is_not_a_linear_map_of_patches_keeps_its_loader(
+    build: Build, options: dict[str, Size]
+) -> None:
     assert not hasattr(build(**options).weight, "weight_loader")
 
 
-def test_the_bias_and_other_layers_keep_their_loaders(build):
+def test_the_bias_and_other_layers_keep_their_loaders(build: Build) -> None:
     assert not hasattr(build().bias, "weight_loader")
     assert not hasattr(nn.Conv3d(3, 8, KERNEL, KERNEL).weight, "weight_loader")
 
 
-def test_a_loader_that_was_there_before_gets_the_kernel():
-    seen = []
+def test_a_loader_that_was_there_before_gets_the_kernel() -> None:
+    seen: list[torch.Tensor] = []
 
     class Conv3dLayer(nn.Conv3d):
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.weight.weight_loader = lambda param, weight: seen.append(weight)
+            weight: Layer = self.weight
+            weight.weight_loader = lambda _, loaded: seen.append(loaded)
 
     patch_constructor(Conv3dLayer, LOGGER)
-    layer = Conv3dLayer(3, 8, KERNEL, KERNEL)
+    layer: Layer = Conv3dLayer(3, 8, KERNEL, KERNEL)
     layer.weight.weight_loader(layer.weight, torch.zeros(LINEAR_SHAPE))
 
     assert [list(weight.shape) for weight in seen] == [KERNEL_SHAPE]
 
 
-def test_patching_twice_wraps_the_constructor_once():
+def test_patching_twice_wraps_the_constructor_once() -> None:
     class Conv3dLayer(nn.Conv3d):
         pass
 
@@ -179,7 +194,9 @@ def test_patching_twice_wraps_the_constructor_once():
     assert Conv3dLayer.__init__ is once
 
 
-def test_one_log_line_says_that_a_linear_weight_was_loaded(build, log):
+def test_one_log_line_says_that_a_linear_weight_was_loaded(
+    build: Build, log: pytest.LogCaptureFixture
+) -> None:
     layer = build()
 
     layer.weight.weight_loader(layer.weight, torch.zeros(KERNEL_SHAPE))
@@ -193,7 +210,9 @@ def test_one_log_line_says_that_a_linear_weight_was_loaded(build, log):
 
 
 @pytest.mark.parametrize("module", ["vllm", "sglang", "detection"])
-def test_importing_a_plugin_imports_neither_torch_nor_an_engine_nor_the_command_line(module):
+def test_importing_a_plugin_imports_neither_torch_nor_an_engine_nor_the_command_line(
+    module: str,
+) -> None:
     heavy = {"torch", "vllm", "sglang", "transformers", "typer", "rich", "huggingface_hub"}
     code = f"import sys, conv2linear.engines.{module}; print(sorted({heavy!r} & set(sys.modules)))"
     # PYTHONPATH may hold a sitecustomize that imports torch by itself.
@@ -206,14 +225,16 @@ def test_importing_a_plugin_imports_neither_torch_nor_an_engine_nor_the_command_
 
 @pytest.mark.engine
 @needs("vllm")
-def test_vllm_registration_is_idempotent():
+def test_vllm_registration_is_idempotent() -> None:
     once = vllm_conv3d()[0].__init__
     assert vllm_conv3d()[0].__init__ is once
 
 
 @pytest.mark.engine
 @needs("vllm")
-def test_vllm_without_its_conv3d_layer_logs_an_error_that_names_the_version(monkeypatch, log):
+def test_vllm_without_its_conv3d_layer_logs_an_error_that_names_the_version(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     import vllm
 
     from conv2linear.engines.vllm import register
@@ -229,21 +250,20 @@ def test_vllm_without_its_conv3d_layer_logs_an_error_that_names_the_version(monk
 
 @pytest.mark.engine
 @needs("vllm")
-def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer():
+def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer() -> None:
     conv3d_layer, context = vllm_conv3d()
     custom_op = importlib.import_module("vllm.model_executor.custom_op")
 
-    class OtherConv3d(conv3d_layer):
-        pass
+    other_conv3d = type("OtherConv3d", (conv3d_layer,), {})
 
-    custom_op.op_registry_oot["Conv3dLayer"] = OtherConv3d
+    custom_op.op_registry_oot["Conv3dLayer"] = other_conv3d
     try:
         with context:
             layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
     finally:
         del custom_op.op_registry_oot["Conv3dLayer"]
 
-    assert type(layer) is OtherConv3d
+    assert type(layer) is other_conv3d
     kernel = torch.randn(KERNEL_SHAPE)
     layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
     assert torch.equal(layer.weight, kernel)
@@ -251,7 +271,7 @@ def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer():
 
 @pytest.mark.engine
 @needs("sglang")
-def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plugin():
+def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plugin() -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry
 
     from conv2linear.engines.sglang import register
@@ -271,8 +291,8 @@ def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plu
 @needs("sglang")
 @pytest.mark.parametrize("way", ["register", "patch"])
 def test_sglang_without_its_conv3d_layer_logs_an_error_that_names_the_version(
-    monkeypatch, log, way
-):
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, way: str
+) -> None:
     import sglang
 
     from conv2linear.engines import sglang as plugin
