@@ -259,11 +259,12 @@ def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer() -> None:
     custom_op.op_registry_oot["Conv3dLayer"] = other_conv3d
     try:
         with context:
-            layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
+            layer: Layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
     finally:
         del custom_op.op_registry_oot["Conv3dLayer"]
 
-    assert type(layer) is other_conv3d
+    made: type = type(layer)
+    assert made is other_conv3d
     kernel = torch.randn(KERNEL_SHAPE)
     layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
     assert torch.equal(layer.weight, kernel)

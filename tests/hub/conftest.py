@@ -24,7 +24,7 @@ def published(
     (sharded / "assets").mkdir()
     (sharded / "assets" / "naïve name.txt").write_text("text\n")
     single = tiny_model("glm_ocr", max_shard_size="1GB")
-    with HubServer.start(root / "server") as hub:
+    with HubServer(root / "server") as hub:
         (sharded / "old.txt").write_text("of the first commit\n")
         first = hub.publish("org/tiny", sharded)
         (sharded / "old.txt").unlink()

@@ -16,7 +16,7 @@ def test_what_is_cached_is_cloned_and_not_downloaded(
 ) -> None:
     cli.warm_cache("org/tiny")
     before = snapshot(cli.home / "hub" / "models--org--tiny" / "blobs")
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         inspected = cli("inspect", "org/tiny", "--json")
         done = cli("convert", "org/tiny", out, "--device", "cpu")
     assert done.code == 0, done.stderr
@@ -35,7 +35,7 @@ def test_of_a_cache_that_has_a_part_only_the_rest_is_downloaded(
 ) -> None:
     shards = sorted(path.name for path in published.sharded.glob("*.safetensors"))
     cli.warm_cache("org/tiny", allow_patterns=[shards[0], shards[-1], "*.json"])
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         assert cli("convert", "org/tiny", out, "--device", "cpu").code == 0
     asked = {path.rpartition("/")[2] for path in (e.path for e in log.of("/cdn/*", "GET"))}
     assert asked == set(shards[1:-1])
@@ -61,7 +61,7 @@ def test_offline_a_warm_cache_is_all_that_is_needed(
     cli: HubCli, published: Published, expected: Callable[[Path], Path], out: Path
 ) -> None:
     cli.warm_cache("org/tiny")
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         inspected = cli("inspect", "org/tiny", "--json", env={"HF_HUB_OFFLINE": "1"})
         done = cli("convert", "org/tiny", out, "--device", "cpu", env={"HF_HUB_OFFLINE": "1"})
     assert done.code == 0, done.stderr

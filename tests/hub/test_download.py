@@ -15,7 +15,7 @@ NO_WAIT = (("retry-after", "0"),)
 
 
 def test_every_byte_is_downloaded_once(cli: HubCli, published: Published, out: Path) -> None:
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         assert cli("convert", "org/tiny", out, "--device", "cpu").code == 0
     for path in published.sharded.rglob("*"):
         if path.is_file():
@@ -28,7 +28,7 @@ def test_a_hub_that_is_busy_for_a_moment_is_asked_again(
     cli: HubCli, published: Published, out: Path, status: int
 ) -> None:
     busy = Fault("*/resolve/*.safetensors", method="GET", status=status, headers=NO_WAIT, times=2)
-    with published.hub.proxy.misbehaving(busy):
+    with published.hub.misbehaving(busy):
         done = cli("convert", "org/single", out, "--device", "cpu")
     assert done.code == 0, done.stderr
     steps = {line.split()[0] for line in done.stderr.splitlines()}
@@ -40,7 +40,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_ended(
 ) -> None:
     """Each request of a shard ends after 700,000 bytes."""
     cut = Fault("/cdn/*", method="GET", cut_after_bytes=700_000)
-    with published.hub.proxy.recording() as log, published.hub.proxy.misbehaving(cut):
+    with published.hub.recording() as log, published.hub.misbehaving(cut):
         done = cli("convert", "org/single", out, "--device", "cpu")
     assert done.code == 0, done.stderr
     own = ("conv2linear.json", "README.md")
@@ -57,8 +57,8 @@ def test_a_download_that_failed_goes_on_in_the_next_run(
     reads_of_the_header = Fault("/cdn/*", method="GET", times=2)
     cut = Fault("/cdn/*", method="GET", cut_after_bytes=1_000_000, times=1)
     broken = Fault("/cdn/*", method="GET", status=404)
-    with published.hub.proxy.recording() as log:
-        with published.hub.proxy.misbehaving(reads_of_the_header, cut, broken):
+    with published.hub.recording() as log:
+        with published.hub.misbehaving(reads_of_the_header, cut, broken):
             failed = cli("convert", "org/single", out, "--device", "cpu")
         failed.assert_refused("404")
         assert not out.exists()
@@ -80,7 +80,7 @@ def test_a_server_that_ignores_ranges_does_no_harm(
         Fault("/cdn/*", method="GET", cut_after_bytes=1_500_000, ignore_range=True, times=4),
         Fault("/cdn/*", method="GET", ignore_range=True),
     ]
-    with published.hub.proxy.misbehaving(*faults):
+    with published.hub.misbehaving(*faults):
         assert cli("convert", "org/single", out, "--device", "cpu").code == 0
     own = ("conv2linear.json", "README.md")
     assert contents(out, without=own) == contents(expected(published.single), without=own)
@@ -92,7 +92,7 @@ def test_bytes_that_were_damaged_on_their_way_are_found(
 ) -> None:
     size = (published.single / name).stat().st_size
     damage = Fault(f"*/{name}", method="GET", flip_byte=size - 1)
-    with published.hub.proxy.misbehaving(damage):
+    with published.hub.misbehaving(damage):
         done = cli("convert", "org/single", out, "--device", "cpu")
     done.assert_refused(name, "hash")
     assert not out.exists()
@@ -109,7 +109,7 @@ def test_a_hub_that_answers_with_something_else_ends(
         Fault("/cdn/*", method="GET", times=after),
         Fault("/cdn/*", method="GET", status=200),
     ]
-    with published.hub.proxy.misbehaving(*faults):
+    with published.hub.misbehaving(*faults):
         done = cli("convert", "org/single", out, timeout=40)
     assert done.code == 2
     assert not out.exists()

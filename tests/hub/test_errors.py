@@ -61,26 +61,26 @@ def test_a_repository_without_safetensors(
     shutil.copy(published.sharded / "config.json", tmp_path / "pickled")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(os.urandom(200_000))
     published.hub.publish("org/pickled", tmp_path / "pickled", lfs=("*.bin",))
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         done = refused(cli, out, "org/pickled", "neither model.safetensors", source="org/pickled")
     assert "pickled weights are never opened" in done.stderr
     assert bodies(log, "*.bin") == []
 
 
 def test_a_repository_that_is_gated(cli: HubCli, published: Published, out: Path) -> None:
-    with published.hub.proxy.misbehaving(gated("*org/tiny*")):
+    with published.hub.misbehaving(gated("*org/tiny*")):
         done = refused(cli, out, "org/tiny is gated")
     assert "licence" in done.stderr
 
 
 def test_a_repository_whose_files_are_gated(cli: HubCli, published: Published, out: Path) -> None:
     """As the Hub has it: everybody may list the files, and not read them."""
-    with published.hub.proxy.misbehaving(gated("*org/tiny/resolve/*")):
+    with published.hub.misbehaving(gated("*org/tiny/resolve/*")):
         refused(cli, out, "org/tiny is gated")
 
 
 def test_a_token_that_is_wrong(cli: HubCli, published: Published, out: Path) -> None:
-    with published.hub.proxy.misbehaving(invalid_token("*org/tiny*")):
+    with published.hub.misbehaving(invalid_token("*org/tiny*")):
         done = refused(cli, out, "does not know the token", env={"HF_TOKEN": "hf_wrong"})
     assert "HF_TOKEN" in done.stderr
     assert "hf_wrong" not in done.stderr
@@ -91,7 +91,7 @@ def test_a_hub_that_is_busy_throughout(
     cli: HubCli, published: Published, out: Path, status: int
 ) -> None:
     busy = Fault("*org/tiny*", status=status, headers=NO_WAIT)
-    with published.hub.proxy.misbehaving(busy):
+    with published.hub.misbehaving(busy):
         refused(cli, out, f"status {status}")
 
 

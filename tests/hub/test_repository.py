@@ -36,7 +36,7 @@ def test_inspect_says_of_a_repository_what_it_says_of_its_folder(
 
 
 def test_inspect_moves_headers_and_no_shard(cli: HubCli, published: Published) -> None:
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         assert cli("inspect", "org/tiny").code == 0
     for path in published.sharded.glob("*.safetensors"):
         assert bodies(log, path.name) == header_parts(path)
@@ -49,7 +49,7 @@ def test_a_long_header_is_read_whole(cli: HubCli, published: Published, tmp_path
     path = source / "model.safetensors"
     save_file(load_file(path), path, metadata={"format": "pt", "long": "x" * 150_000})
     published.hub.publish("org/long", source)
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         done = cli("inspect", "org/long", "--json")
     assert done.json["layout"] == "conv3d"
     assert bodies(log, path.name) == header_parts(path)
@@ -79,7 +79,7 @@ def test_a_folder_that_exists_is_never_asked_of_the_hub(
     cli: HubCli, published: Published, tmp_path: Path
 ) -> None:
     shutil.copytree(published.single, tmp_path / "org" / "tiny")
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         found = cli("inspect", "org/tiny", "--json", cwd=tmp_path).json
         cli("inspect", "./org/nothing", cwd=tmp_path).assert_refused("no such folder")
     assert found["model_type"] == "glm_ocr"
@@ -112,7 +112,7 @@ def test_the_manifest_has_the_hashes_that_the_hub_gives(
 def test_a_token_goes_to_the_hub_and_not_to_the_storage_behind_it(
     cli: HubCli, published: Published
 ) -> None:
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         assert cli("inspect", "org/single", env={"HF_TOKEN": "hf_secret"}).code == 0
     assert {e.authorization for e in log.of("/api/models/*")} == {"Bearer hf_secret"}
     assert {e.authorization for e in log.of("/cdn/*")} == {None}
@@ -121,7 +121,7 @@ def test_a_token_goes_to_the_hub_and_not_to_the_storage_behind_it(
 def test_a_dry_run_downloads_no_shard_and_tells_how_much_it_would(
     cli: HubCli, published: Published, out: Path
 ) -> None:
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         done = cli("convert", "org/single", out, "--dry-run", "--json")
     assert done.code == 0
     assert bodies(log, "*.safetensors") == header_parts(published.single / "model.safetensors")
@@ -134,7 +134,7 @@ def test_what_cannot_be_converted_is_not_downloaded(
     cli: HubCli, published: Published, expected: Callable[[Path], Path], out: Path
 ) -> None:
     published.hub.publish("org/linear", expected(published.single))
-    with published.hub.proxy.recording() as log:
+    with published.hub.recording() as log:
         cli("convert", "org/linear", out).assert_refused("org/linear", "linear already")
     linear = expected(published.single) / "model.safetensors"
     assert bodies(log, "*.safetensors") == header_parts(linear)

@@ -37,16 +37,6 @@ class HubServer(LoopbackHub):
         self.stop()
         self.olah.end()
 
-    @classmethod
-    def start(cls, folder: Path) -> HubServer:
-        """Do what the constructor does, for callers that have not changed yet."""
-        return cls(folder)
-
-    @property
-    def proxy(self) -> HubServer:
-        """Return this server, for callers that have not changed yet."""
-        return self
-
     def repository(self, repo_id: str) -> Path:
         """Return where a repository lies."""
         return self.olah.repositories / "models" / repo_id
