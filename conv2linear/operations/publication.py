@@ -19,12 +19,10 @@ from conv2linear.plan.push import (
     Destination,
     PushInputs,
     PushPlan,
-    check_published,
     choose_base,
     refuse_moved_branch,
-    split_commits,
 )
-from conv2linear.plan.transfer import Operation, Transfer, names_to_hash
+from conv2linear.plan.transfer import Transfer, names_to_hash
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.converted import complete_manifest, read_manifest
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
@@ -111,66 +109,64 @@ def create_target(publication: Publication, plan: PushPlan) -> str:
     return plan.parent or publication.target.head()
 
 
-def send(
-    publication: Publication, plan: PushPlan, *, parent: str, max_commit_files: int
-) -> Published:
-    """Fetch what is missing, upload, commit, and check what was published."""
+def fetch_missing(publication: Publication, plan: PushPlan) -> None:
+    """Download the small files that an overlay lacks and the target needs."""
     if plan.missing and publication.manifest.source:
         publication.progress.step("download", plan.downloaded_bytes)
         names = [operation.name for operation in plan.missing]
         publication.outgoing.fetch(
             names, publication.manifest.source, on_bytes=publication.progress.advance
         )
-    files = [_commit_file(publication, operation) for operation in plan.pending]
-    uploads = [file for file in files if isinstance(file, LocalFile)]
-    portions = split_commits(files, max_files=max_commit_files)
-    proposing = plan.create_pr or len(portions) > 1
+
+
+def open_files(publication: Publication, plan: PushPlan) -> list[CommitFile]:
+    """Hash the files to upload, and name those that the server is to copy.
+
+    Raises `CheckFailedError` for a file that is not what was converted.
+    """
+    origin = publication.manifest.source
+    return [
+        ServerCopy(operation.name, origin)
+        if operation.kind is Transfer.COPY and origin
+        else publication.outgoing.open(operation.name, expected=operation.content_id)
+        for operation in plan.pending
+    ]
+
+
+def upload(
+    publication: Publication, plan: PushPlan, uploads: Sequence[LocalFile], *, proposing: bool
+) -> None:
+    """Bring the content of large files to the Hub, for a pull request if `proposing`."""
     publication.progress.step("upload", plan.uploaded_bytes)
     with read_errors(publication.outgoing.folder.path):
         publication.target.upload(
             uploads, proposing=proposing, on_bytes=publication.progress.advance
         )
-        publication.progress.step("commit")
-        before = publication.target.list_files(parent)
-        published = _commit(publication, portions, parent=parent, proposing=proposing)
-        after = publication.target.list_files(published.commit_sha)
-        sent = {
-            file.name: file.content_id(
-                after[file.name].id_kind if file.name in after else IdKind.SHA256
-            )
-            for file in uploads
-        }
-    check_published(plan, sent=sent, before=before, after=after)
-    return published
 
 
-def _commit_file(publication: Publication, operation: Operation) -> CommitFile:
-    if operation.kind is Transfer.COPY and publication.manifest.source:
-        return ServerCopy(operation.name, publication.manifest.source)
-    return publication.outgoing.open(operation.name, expected=operation.content_id)
-
-
-def _commit(
+def commit(
     publication: Publication,
     portions: Sequence[Sequence[CommitFile]],
     *,
     parent: str,
     proposing: bool,
 ) -> Published:
-    """Commit at once, or in portions to a pull request that is merged unless the user will.
+    """Commit one portion, or several to a pull request that is merged unless the user will.
 
     The branch holds either nothing of the push or all of it.
     """
-    message = _message(publication.manifest)
-    if not proposing:
-        return publication.target.commit(portions[0], parent=parent, message=message)
-    with publication.target.proposing(portions, parent=parent, message=message) as proposal:
-        if publication.destination.create_pr:
-            return proposal.published
-        # The client cannot merge on a condition: a commit of the last moment is found afterwards.
-        head = publication.target.heads().get(publication.destination.branch)
-        refuse_moved_branch(publication.destination, expected=parent, found=head)
-        return publication.target.merge(proposal)
+    publication.progress.step("commit")
+    target, message = publication.target, _message(publication.manifest)
+    with read_errors(publication.outgoing.folder.path):
+        if not proposing:
+            return target.commit(portions[0], parent=parent, message=message)
+        with target.proposing(portions, parent=parent, message=message) as proposal:
+            if publication.destination.create_pr:
+                return proposal.published
+            # The client cannot merge on a condition: `check_published` finds a later commit.
+            head = target.heads().get(publication.destination.branch)
+            refuse_moved_branch(publication.destination, expected=parent, found=head)
+            return target.merge(proposal)
 
 
 def _message(manifest: Manifest) -> CommitMessage:
@@ -180,3 +176,16 @@ def _message(manifest: Manifest) -> CommitMessage:
         "Store the patch embedding as a linear layer",
         f"Converted{made_from} by conv2linear {manifest.tool}; {MANIFEST_NAME} is the record.",
     )
+
+
+def content_ids(
+    publication: Publication, uploads: Sequence[LocalFile], listed: Mapping[str, RemoteFile]
+) -> dict[str, str]:
+    """Return the content id of each upload by name, of the kind that the target lists it by."""
+    with read_errors(publication.outgoing.folder.path):
+        return {
+            file.name: file.content_id(
+                listed[file.name].id_kind if file.name in listed else IdKind.SHA256
+            )
+            for file in uploads
+        }

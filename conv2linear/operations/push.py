@@ -5,19 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conv2linear.errors import CheckFailedError, HubError
-from conv2linear.hub.commit import Published
+from conv2linear.hub.commit import LocalFile, Published
 from conv2linear.hub.errors import CopyRefusedError
 from conv2linear.hub.remote import DEFAULT_BRANCH
 from conv2linear.operations.publication import (
     Publication,
+    commit,
+    content_ids,
     create_target,
+    fetch_missing,
     look,
+    open_files,
     open_publication,
-    send,
+    upload,
 )
 from conv2linear.operations.verify.verify import verify
 from conv2linear.paths import StrPath
-from conv2linear.plan.push import Destination, PushPlan, build_push_plan
+from conv2linear.plan.push import (
+    Destination,
+    PushPlan,
+    build_push_plan,
+    check_published,
+    split_commits,
+)
 from conv2linear.plan.transfer import Operation
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.result import Result
@@ -56,8 +66,8 @@ def plan_push(
 ) -> PushPlan:
     """Decide what pushing a converted checkpoint would do; nothing is verified and nothing sent.
 
-    The parameters are those of `push`. Raises `BadCheckpointError` where the folder is not a
-    converted checkpoint, `HubError` where the target has moved on or holds another checkpoint, and
+    Parameters are those of `push`. Raises `BadCheckpointError` where the folder is not a converted
+    checkpoint, `HubError` where the target has moved on or holds another checkpoint, and
     `SourceNotFoundError` where the Hub does not know a repository or a token.
     """
     destination = Destination(
@@ -76,16 +86,25 @@ def push(
     private: bool = False,
     progress: Progress | None = None,
 ) -> PushResult:
-    """Publish a converted checkpoint, complete or an overlay, as `repo_id` on the Hub.
+    """Verify a converted checkpoint and publish it on the Hub.
 
-    It is verified first. Then the branch `revision` (main) gets all files by one commit, or by
-    the merge of a pull request where they are too many, or not at all: changed ones are uploaded,
-    large ones that the source has are copied on the server. In the repository of the source, a
-    branch that does not exist starts at the recorded commit. With `create_pr` the files are
-    proposed, with `private` a new repository is made so.
+    The branch gets all files by one commit, or by the merge of a pull request where they are too
+    many for one, or it stays as it was. Changed files are uploaded, large ones that the source has
+    are copied on the server.
+
+    Parameters
+    ----------
+        checkpoint: the folder that `convert` has written, complete or an overlay.
+        repo_id: `org/name` on the Hub; the repository is made if it does not exist.
+        revision: the branch, `main` if None; it is made if it does not exist, in the repository of
+            the source at the commit that was converted.
+        create_pr: propose the files by a pull request, and leave the branch as it is.
+        private: make a new repository private.
+        progress: receives steps, bytes and warnings.
 
     Raises `CheckFailedError` where the checkpoint does not pass, or the Hub holds other content
     than was sent, and what `plan_push` raises.
+
     """
     destination = Destination(
         repo_id, revision or DEFAULT_BRANCH, create_pr=create_pr, private=private
@@ -112,13 +131,30 @@ def publish(
         recorded.step("create")
         parent = create_target(publication, plan)
         try:
-            published = send(publication, plan, parent=parent, max_commit_files=max_commit_files)
+            published = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
         except CopyRefusedError as refused:
             _refuse_overlay(publication, refused)
             recorded.warn(f"the Hub does not copy from the source, so upload: {refused}")
             plan = build_push_plan(inputs, copyable=False)
-            published = send(publication, plan, parent=parent, max_commit_files=max_commit_files)
+            published = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
         return _result(publication, plan, published=published)
+
+
+def _send(
+    publication: Publication, plan: PushPlan, *, parent: str, max_commit_files: int
+) -> Published:
+    fetch_missing(publication, plan)
+    files = open_files(publication, plan)
+    uploads = [file for file in files if isinstance(file, LocalFile)]
+    portions = split_commits(files, max_files=max_commit_files)
+    proposing = plan.create_pr or len(portions) > 1
+    upload(publication, plan, uploads, proposing=proposing)
+    before = publication.target.list_files(parent)
+    published = commit(publication, portions, parent=parent, proposing=proposing)
+    after = publication.target.list_files(published.commit_sha)
+    sent = content_ids(publication, uploads, after)
+    check_published(plan, sent=sent, before=before, after=after)
+    return published
 
 
 def _refuse_unsound(checkpoint: StrPath, progress: RecordedProgress) -> None:

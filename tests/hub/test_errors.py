@@ -45,7 +45,7 @@ def test_a_revision_that_is_not_there(cli: HubCli, out: Path, revision: str) -> 
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_repository_that_is_no_checkpoint(
+def test_a_repository_that_is_not_a_checkpoint(
     cli: HubCli, published: Published, out: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text").mkdir()

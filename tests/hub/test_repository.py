@@ -55,14 +55,14 @@ def test_a_long_header_is_read_whole(cli: HubCli, published: Published, tmp_path
     assert bodies(log, path.name) == header_parts(path)
 
 
-@pytest.mark.parametrize("spelling", ["option", "suffix"])
+@pytest.mark.parametrize("form", ["option", "suffix"])
 @pytest.mark.parametrize("revision", ["main", "ocr", "first commit", "main commit"])
 def test_a_revision_is_resolved_to_its_commit(
-    cli: HubCli, published: Published, revision: str, spelling: str
+    cli: HubCli, published: Published, revision: str, form: str
 ) -> None:
     commits = {"first commit": published.first_commit, "main commit": published.main_commit}
     name = commits.get(revision, revision)
-    arguments = ["org/tiny", "--revision", name] if spelling == "option" else [f"org/tiny@{name}"]
+    arguments = ["org/tiny", "--revision", name] if form == "option" else [f"org/tiny@{name}"]
     found = cli("inspect", *arguments, "--json").json
     assert found["model_type"] == ("glm_ocr" if revision == "ocr" else "glm4v")
     commit = found["origin"]["commit_sha"]

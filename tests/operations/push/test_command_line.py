@@ -31,6 +31,26 @@ def test_the_command_line_pushes_and_says_what_it_did(
     assert hub.contents(repo_id) == read_files(full)
 
 
+def test_the_json_has_the_fields_of_plan_and_result(
+    hub: HubUploadServer, overlay: Path, repo_id: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    env = {**os.environ, **hub.environment(tmp_path / "home")}
+    planned = run_cli("push", overlay, repo_id, "--dry-run", "--json", env=env).json
+    done = run_cli("push", overlay, repo_id, "--json", env=env).json
+    head = ["schema_version", "command", "dry_run", "repo_id"]
+    sums = ["uploaded_bytes", "downloaded_bytes", "copied_bytes", "copied_file_count"]
+    place = ["parent", "creates_repository", "creates_branch", "create_pr", "private"]
+    assert list(planned) == [*head, "branch", *place, "operations", *sums]
+    commit = ["revision", "commit_sha", "url", "is_pull_request", "operations"]
+    sums.remove("downloaded_bytes")
+    assert list(done) == [*head, *commit, *sums, "warnings"]
+    assert (planned["dry_run"], done["dry_run"]) == (True, False)
+    fields = ["name", "kind", "size_bytes", "content_id", "is_local", "replaces"]
+    assert [list(operation) for operation in planned["operations"]] == [fields] * 14
+    assert planned["operations"] == done["operations"]
+    assert {operation["kind"] for operation in done["operations"]} == {"upload", "copy"}
+
+
 def test_the_command_line_ends_with_one_line_of_error(
     hub: HubUploadServer, full: Path, repo_id: str, run_cli: RunCli, tmp_path: Path
 ) -> None:

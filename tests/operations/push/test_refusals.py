@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from conv2linear.errors import CheckFailedError, Conv2LinearError, HubError, SourceNotFoundError
+from conv2linear.errors import (
+    CheckFailedError,
+    Conv2LinearError,
+    HubError,
+    SourceNotFoundError,
+    SourceUnreadableError,
+)
 from conv2linear.operations.push import push
 from tests.operations.push.pushes import RESHAPED, writes
 from tests.support.hub.exchanges import Fault, gated
@@ -119,3 +128,29 @@ def test_an_upload_that_fails_leaves_nothing(
     ):
         push(full, repo_id)
     assert set(hub.contents(repo_id)) == {".gitattributes"}
+
+
+@pytest.mark.parametrize("name", ["name", "org/", "org/na--me", "org/na me", "a/b/c", "-org/name"])
+def test_only_what_may_name_a_repository_is_asked_of_the_hub(
+    hub: HubUploadServer, full: Path, name: str
+) -> None:
+    with hub.recording() as log, pytest.raises(SourceNotFoundError, match="repository id") as bad:
+        push(full, name)
+    assert list(log) == []
+    assert "\n" not in str(bad.value)
+    assert "org/name" in (bad.value.hint or "")
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_error_of_writing(
+    full: Path, repo_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(full, tmp_path / "out"))
+    upload = HfApi.preupload_lfs_files
+
+    def lose_the_disk(self: HfApi, *arguments: Any, **options: Any) -> None:
+        upload(self, *arguments, **options)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(out / RESHAPED))
+
+    monkeypatch.setattr(HfApi, "preupload_lfs_files", lose_the_disk)
+    with pytest.raises(SourceUnreadableError, match=RESHAPED):
+        push(out, repo_id)
