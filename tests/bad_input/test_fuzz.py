@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
 from conv2linear.checkpoint.header import MAX_HEADER_BYTES, Header, parse_header, read_header
 from conv2linear.checkpoint.index import INDEX_FILE
 from conv2linear.errors import BadCheckpointError, BadHeaderError, Conv2LinearError
-from conv2linear.plan.convert import build_plan
-from conv2linear.record.manifest import MANIFEST_NAME
+from conv2linear.plan.convert import ConversionOptions, build_plan
+from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.sources.folder import Folder
-from scripts.lib.fuzz import targets
+from scripts.lib.fuzz.readers import READERS
 from scripts.lib.fuzz.samples import CONFIG, FILLER, SHARDS, linear_files, samples
 from scripts.lib.fuzz.targets import TARGETS, Files, FindingError, check_file, frame
 from tests.support.checkpoints import BIAS, WEIGHT
@@ -315,7 +316,7 @@ def test_many_patch_embeddings_are_no_hang() -> None:
         }
     )
     with no_hang(), _refusals():
-        plan = build_plan(read_checkpoint(files))
+        plan = build_plan(read_checkpoint(files), ConversionOptions())
         assert len(plan.embeddings) == count
 
 
@@ -462,54 +463,60 @@ def test_an_attack_by_a_manifest_is_refused_or_does_no_harm(attack: str) -> None
 # --- the targets find what is planted -------------------------------------------------------------
 
 
-def test_a_reader_that_accepts_too_much_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "parse_header", lambda raw, **_: Header(raw.decode(), {}))
+def test_a_reader_that_accepts_too_much_is_found() -> None:
+    readers = replace(READERS, parse_header=lambda raw, **_: Header(raw.decode(), {}))
     with pytest.raises(FindingError, match="the library refuses"):
-        check_file(frame(b'{"a":1}'))
+        check_file(frame(b'{"a":1}'), readers)
 
 
-def test_a_reader_that_accepts_too_little_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_accepts_too_little_is_found() -> None:
     def refuse(raw: bytes, **_: Any) -> Header:
         raise BadHeaderError("planted")
 
-    monkeypatch.setattr(targets, "parse_header", refuse)
     with pytest.raises(FindingError, match="the library accepts"):
-        check_file(SHARDS[SHARD_NAMES[0]])
+        check_file(SHARDS[SHARD_NAMES[0]], replace(READERS, parse_header=refuse))
 
 
-def test_a_shape_that_is_not_restored_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "restore_header", lambda header, _: header)
+def test_a_shape_that_is_not_restored_is_found() -> None:
+    readers = replace(READERS, restore_header=lambda header, _: header)
     with pytest.raises(FindingError, match="does not come back"):
-        check_file(SHARDS[SHARD_NAMES[1]])
+        check_file(SHARDS[SHARD_NAMES[1]], readers)
 
 
-@pytest.mark.parametrize("edit", ["enable_fusion", "disable_fusion", "edit_skip_list"])
-def test_an_edit_that_loses_a_key_is_found(monkeypatch: pytest.MonkeyPatch, edit: str) -> None:
-    def lose(config: ModelConfig, *_: Any) -> ModelConfig:
-        values = dict(config.values)
-        values.pop("vision_config")
-        return ModelConfig(json.dumps(values), values)
+def lose_a_key(config: ModelConfig, *_: Any) -> ModelConfig:
+    values = dict(config.values)
+    values.pop("vision_config")
+    return ModelConfig(json.dumps(values), values)
 
-    monkeypatch.setattr(targets, edit, lose)
+
+FORGETFUL = {
+    "enable_fusion": replace(READERS, enable_fusion=lose_a_key),
+    "disable_fusion": replace(READERS, disable_fusion=lose_a_key),
+    "edit_skip_list": replace(READERS, edit_skip_list=lose_a_key),
+}
+
+
+@pytest.mark.parametrize("edit", FORGETFUL)
+def test_an_edit_that_loses_a_key_is_found(edit: str) -> None:
     with pytest.raises(FindingError, match=edit):
-        TARGETS["config"](json.dumps(CONFIG).encode())
+        TARGETS["config"](json.dumps(CONFIG).encode(), FORGETFUL[edit])
 
 
-def test_an_index_that_is_not_compared_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conv2linear.checkpoint.checkpoint.check_weight_map", lambda *_: None)
+def test_an_index_that_is_not_compared_is_found() -> None:
     index = json.loads(SHARDS[INDEX_FILE])
     index["weight_map"][FILLER] = SHARD_NAMES[1]
+    rightly = Files(SHARDS)
+    readers = replace(READERS, read_checkpoint=lambda _: read_checkpoint(rightly))
     with pytest.raises(FindingError, match="where the tensors are"):
-        TARGETS["index"](json.dumps(index).encode())
+        TARGETS["index"](json.dumps(index).encode(), readers)
 
 
-def test_an_exception_of_another_kind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(text: str) -> None:
+def test_an_exception_of_another_kind_is_found() -> None:
+    def fail(text: str) -> Manifest:
         raise RecursionError
 
-    monkeypatch.setattr(targets, "parse_manifest", fail)
     with pytest.raises(RecursionError):
-        TARGETS["manifest"](b"{}")
+        TARGETS["manifest"](b"{}", replace(READERS, parse_manifest=fail))
 
 
 def test_memory_beyond_a_multiple_is_found() -> None:

@@ -14,34 +14,41 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError, deserialize
 
 from conv2linear import restore
-from conv2linear.checkpoint.checkpoint import read_checkpoint
-from conv2linear.checkpoint.config import CONFIG_NAME, disable_fusion, enable_fusion, parse_config
-from conv2linear.checkpoint.header import Header, header_length, parse_header
-from conv2linear.checkpoint.header_edit import reshape_header, restore_header, shape_text
+from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
+from conv2linear.checkpoint.header import Header, header_length
+from conv2linear.checkpoint.header_edit import reshape_header, shape_text
 from conv2linear.checkpoint.index import INDEX_FILE
-from conv2linear.checkpoint.quantization import edit_skip_list, plan_skip_list, read_quantization
+from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
 from conv2linear.errors import BadHeaderError, Conv2LinearError
-from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest, parse_manifest
+from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest
 from conv2linear.sources.base import FileInfo, Origin
+from scripts.lib.fuzz.readers import READERS, Readers
 from scripts.lib.fuzz.samples import SHARDS, linear_checkpoint
 
 Values = dict[str, Any]
+
+
+class Target(Protocol):
+    """Takes an input, and what is to read it; raises what must not happen."""
+
+    def __call__(self, content: bytes, readers: Readers = READERS) -> None:
+        """Try one input. Raises `FindingError`, or what the code under test lets through."""
 
 
 class FindingError(AssertionError):
     """An input was treated in a way that it must not be."""
 
 
-def fuzz_header(content: bytes) -> None:
+def fuzz_header(content: bytes, readers: Readers = READERS) -> None:
     """Read bytes as a safetensors file, and as the header of one whose data fits it."""
-    check_file(content)
+    check_file(content, readers)
     data_bytes, raw = content[:1], content[1:]
-    check_file(frame(raw, bytes(data_bytes[0] if data_bytes else 0)))
+    check_file(frame(raw, bytes(data_bytes[0] if data_bytes else 0)), readers)
 
 
 def frame(raw: bytes, data: bytes = b"") -> bytes:
@@ -49,7 +56,7 @@ def frame(raw: bytes, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(raw)) + raw + data
 
 
-def check_file(content: bytes) -> None:
+def check_file(content: bytes, readers: Readers = READERS) -> None:
     """Compare with the library what is accepted and what it says; shapes can go and come back."""
     try:
         expected = dict(deserialize(content))
@@ -57,9 +64,10 @@ def check_file(content: bytes) -> None:
         expected = None
     try:
         length = header_length(content[:8], file_bytes=len(content), label="file")
-        header = parse_header(content[8 : 8 + length], file_bytes=len(content), label="file")
+        raw = content[8 : 8 + length]
+        header = readers.parse_header(raw, file_bytes=len(content), label="file")
     except BadHeaderError as error:
-        _check_one_line(error)
+        _check_message(error)
         if expected is not None and not _is_ambiguous(content):
             raise FindingError(f"refused, but the library accepts it: {error}") from None
         return
@@ -73,7 +81,7 @@ def check_file(content: bytes) -> None:
         same = content[start:end] == bytes(view["data"])
         if (info.dtype, list(info.shape)) != (view["dtype"], view["shape"]) or not same:
             raise FindingError(f"other dtype, shape or bytes than the library finds: {name!r}")
-    _check_round_trip(header)
+    _check_round_trip(header, readers)
 
 
 def _is_ambiguous(content: bytes) -> bool:
@@ -94,11 +102,11 @@ def _is_ambiguous(content: bytes) -> bool:
     return any(is_twice) or not all(kinds)
 
 
-def _check_round_trip(header: Header) -> None:
+def _check_round_trip(header: Header, readers: Readers) -> None:
     flat = {name: (math.prod(info.shape),) for name, info in header.tensors.items() if info.shape}
     original = {name: shape_text(header.text, name) for name in flat}
     reshaped = reshape_header(header, flat)
-    if restore_header(reshaped, original) != header:
+    if readers.restore_header(reshaped, original) != header:
         raise FindingError("a reshaped header does not come back as it was")
     if {n: i.shape for n, i in reshaped.tensors.items() if n in flat} != flat:
         raise FindingError("a reshaped header has other shapes than asked for")
@@ -125,12 +133,12 @@ class Files:
         target.write_bytes(self._contents[name])
 
 
-def fuzz_index(content: bytes) -> None:
+def fuzz_index(content: bytes, readers: Readers = READERS) -> None:
     """Read a checkpoint of two good shards under an index from anywhere."""
     try:
-        read_checkpoint(Files({**SHARDS, INDEX_FILE: content}))
+        readers.read_checkpoint(Files({**SHARDS, INDEX_FILE: content}))
     except Conv2LinearError as error:
-        _check_one_line(error)
+        _check_message(error)
         return
     found = json.loads(content)["weight_map"]
     shards = {n: c for n, c in SHARDS.items() if n.endswith(".safetensors")}
@@ -139,28 +147,28 @@ def fuzz_index(content: bytes) -> None:
         raise FindingError("an index was accepted that does not say where the tensors are")
 
 
-def fuzz_config(content: bytes) -> None:
+def fuzz_config(content: bytes, readers: Readers = READERS) -> None:
     """Read a checkpoint under a config from anywhere, and make every edit of one."""
     try:
-        read_checkpoint(Files({**SHARDS, CONFIG_NAME: content}))
+        readers.read_checkpoint(Files({**SHARDS, CONFIG_NAME: content}))
     except Conv2LinearError as error:
-        _check_one_line(error)
+        _check_message(error)
     try:
-        check_config(content.decode())
+        check_config(content.decode(), readers)
     except UnicodeDecodeError:
         return
     except Conv2LinearError as error:
-        _check_one_line(error)
+        _check_message(error)
 
 
-def check_config(text: str) -> None:
+def check_config(text: str, readers: Readers = READERS) -> None:
     """Make every edit of a config and check that each changes only what it is for."""
     config = parse_config(text)
-    enabled = enable_fusion(config)
-    disabled = disable_fusion(enabled)
+    enabled = readers.enable_fusion(config)
+    disabled = readers.disable_fusion(enabled)
     quantization = read_quantization(config)
     edit = plan_skip_list(quantization)
-    edited = edit_skip_list(config, edit)
+    edited = readers.edit_skip_list(config, edit)
     with _deep_recursion():  # the comparison needs more of the stack than what is tested
         expected = json.loads(text)
         if not config.fusion_enabled:
@@ -199,16 +207,16 @@ def _check_same(text: str, expected: Values, edit: str) -> None:
         raise FindingError(f"{edit} changes something else, or in another order")
 
 
-def fuzz_manifest(content: bytes) -> None:
+def fuzz_manifest(content: bytes, readers: Readers = READERS) -> None:
     """Read a manifest from anywhere; restore what one that is accepted describes."""
     try:
-        manifest = parse_manifest(content.decode())
+        manifest = readers.parse_manifest(content.decode())
     except UnicodeDecodeError:
         return
     except Conv2LinearError as error:
-        _check_one_line(error)
+        _check_message(error)
         return
-    if repr(parse_manifest(dump_manifest(manifest))) != repr(manifest):
+    if repr(readers.parse_manifest(dump_manifest(manifest))) != repr(manifest):
         raise FindingError("a manifest is read back in another way than it was written")
     with tempfile.TemporaryDirectory(dir=_MEMORY) as name:
         source = linear_checkpoint(Path(name) / "linear")
@@ -217,7 +225,7 @@ def fuzz_manifest(content: bytes) -> None:
         try:
             restore(source, out, workers=1)
         except Conv2LinearError as error:
-            _check_one_line(error)
+            _check_message(error)
             if out.exists():
                 raise FindingError("a manifest was refused, but OUT exists") from None
             return
@@ -225,7 +233,7 @@ def fuzz_manifest(content: bytes) -> None:
             deserialize(shard.read_bytes())
 
 
-def _check_one_line(error: Conv2LinearError) -> None:
+def _check_message(error: Conv2LinearError) -> None:
     str(error).encode(errors="backslashreplace")
     if not str(error).strip():
         raise FindingError("refused without a word")
@@ -233,7 +241,7 @@ def _check_one_line(error: Conv2LinearError) -> None:
 
 _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # nothing here has to last
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
+TARGETS: dict[str, Target] = {
     "header": fuzz_header,
     "index": fuzz_index,
     "config": fuzz_config,
