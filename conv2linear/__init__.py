@@ -1,7 +1,8 @@
 """Rewrite the Conv3d patch embedding of a vision-language checkpoint as the linear layer it is.
 
-The verbs of the command line, as functions that return dataclasses. Nothing heavy is imported
-before one of them is asked for.
+The commands of the command line as functions with the same names, which return frozen dataclasses,
+and every type and error that they use. All errors are `Conv2LinearError`. Nothing heavy is imported
+before one of these names is asked for.
 """
 
 from __future__ import annotations
@@ -12,53 +13,191 @@ from typing import TYPE_CHECKING, Any
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
-    from conv2linear.engines.detection import installed_engines
-    from conv2linear.errors import Conv2LinearError
+    from conv2linear.checkpoint.checkpoint import Checkpoint
+    from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
+    from conv2linear.cli.progress import RichProgress
+    from conv2linear.engines.detection import EngineStatus, installed_engines
+    from conv2linear.equivalence.outcome import Environment, Equivalence, LayerError, Step
+    from conv2linear.equivalence.timing import Timing
+    from conv2linear.errors import (
+        BadCheckpointError,
+        BadHeaderError,
+        CheckFailedError,
+        Conv2LinearError,
+        Conv2LinearWarning,
+        DeviceError,
+        HubError,
+        NothingToConvertError,
+        OutputError,
+        SourceChangedError,
+        SourceNotFoundError,
+        SourceUnreadableError,
+        UnsafeQuantizationError,
+        UnsupportedCheckpointError,
+    )
+    from conv2linear.operations.bench.bench import Bench, bench
+    from conv2linear.operations.bench.inputs import BenchInput, BenchLimits, InputSize
+    from conv2linear.operations.bench.measure import LayerResult, Measurement
+    from conv2linear.operations.bench.plot import plot_bench
+    from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
     from conv2linear.operations.convert import Conversion, convert, plan_conversion
-    from conv2linear.operations.inspect import Inspection, inspect_checkpoint
+    from conv2linear.operations.inspect import (
+        Cost,
+        InspectedEmbedding,
+        Inspection,
+        inspect_checkpoint,
+    )
     from conv2linear.operations.push import PushResult, plan_push, push
     from conv2linear.operations.restore import Restoration, restore
     from conv2linear.operations.verify.report import render_report, write_report
-    from conv2linear.operations.verify.result import Check, Verification
+    from conv2linear.operations.verify.result import Check, Outcome, Verification
+    from conv2linear.operations.verify.subject import Engine
     from conv2linear.operations.verify.verify import verify
+    from conv2linear.paths import StrPath
+    from conv2linear.plan.actions import Action, FileChange, PlannedFile
     from conv2linear.plan.convert import ConversionPlan
+    from conv2linear.plan.push import PushPlan
+    from conv2linear.plan.transfer import Operation, Transfer
+    from conv2linear.progress import NoProgress, Progress
+    from conv2linear.record.manifest import (
+        CheckRecord,
+        EditRecord,
+        FileRecord,
+        Manifest,
+        ShardRecord,
+        TensorRecord,
+        parse_manifest,
+    )
+    from conv2linear.result import Result
+    from conv2linear.sources.base import FileInfo, Origin
 
-_HOMES = {
-    "Check": "operations.verify.result",
-    "Conv2LinearError": "errors",
-    "Conversion": "operations.convert",
-    "ConversionPlan": "plan.convert",
-    "Inspection": "operations.inspect",
-    "PushResult": "operations.push",
-    "Restoration": "operations.restore",
-    "Verification": "operations.verify.result",
-    "convert": "operations.convert",
-    "inspect_checkpoint": "operations.inspect",
-    "installed_engines": "engines.detection",
-    "plan_conversion": "operations.convert",
-    "plan_push": "operations.push",
-    "push": "operations.push",
-    "render_report": "operations.verify.report",
-    "restore": "operations.restore",
-    "verify": "operations.verify.verify",
-    "write_report": "operations.verify.report",
+_NAMES_OF_MODULES = {
+    "checkpoint.checkpoint": ("Checkpoint",),
+    "checkpoint.patch_embedding": ("Layout", "PatchEmbedding"),
+    "cli.progress": ("RichProgress",),
+    "engines.detection": ("EngineStatus", "installed_engines"),
+    "equivalence.outcome": ("Environment", "Equivalence", "LayerError", "Step"),
+    "equivalence.timing": ("Timing",),
+    "errors": (
+        "BadCheckpointError",
+        "BadHeaderError",
+        "CheckFailedError",
+        "Conv2LinearError",
+        "Conv2LinearWarning",
+        "DeviceError",
+        "HubError",
+        "NothingToConvertError",
+        "OutputError",
+        "SourceChangedError",
+        "SourceNotFoundError",
+        "SourceUnreadableError",
+        "UnsafeQuantizationError",
+        "UnsupportedCheckpointError",
+    ),
+    "operations.bench.bench": ("Bench", "bench"),
+    "operations.bench.inputs": ("BenchInput", "BenchLimits", "InputSize"),
+    "operations.bench.measure": ("LayerResult", "Measurement"),
+    "operations.bench.plot": ("plot_bench",),
+    "operations.bench.vision_tower": ("Tower", "TowerTiming"),
+    "operations.convert": ("Conversion", "convert", "plan_conversion"),
+    "operations.inspect": ("Cost", "InspectedEmbedding", "Inspection", "inspect_checkpoint"),
+    "operations.push": ("PushResult", "plan_push", "push"),
+    "operations.restore": ("Restoration", "restore"),
+    "operations.verify.report": ("render_report", "write_report"),
+    "operations.verify.result": ("Check", "Outcome", "Verification"),
+    "operations.verify.subject": ("Engine",),
+    "operations.verify.verify": ("verify",),
+    "paths": ("StrPath",),
+    "plan.actions": ("Action", "FileChange", "PlannedFile"),
+    "plan.convert": ("ConversionPlan",),
+    "plan.push": ("PushPlan",),
+    "plan.transfer": ("Operation", "Transfer"),
+    "progress": ("NoProgress", "Progress"),
+    "record.manifest": (
+        "CheckRecord",
+        "EditRecord",
+        "FileRecord",
+        "Manifest",
+        "ShardRecord",
+        "TensorRecord",
+        "parse_manifest",
+    ),
+    "result": ("Result",),
+    "sources.base": ("FileInfo", "Origin"),
 }
+_MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
+    "Action",
+    "BadCheckpointError",
+    "BadHeaderError",
+    "Bench",
+    "BenchInput",
+    "BenchLimits",
     "Check",
+    "CheckFailedError",
+    "CheckRecord",
+    "Checkpoint",
     "Conv2LinearError",
+    "Conv2LinearWarning",
     "Conversion",
     "ConversionPlan",
+    "Cost",
+    "DeviceError",
+    "EditRecord",
+    "Engine",
+    "EngineStatus",
+    "Environment",
+    "Equivalence",
+    "FileChange",
+    "FileInfo",
+    "FileRecord",
+    "HubError",
+    "InputSize",
+    "InspectedEmbedding",
     "Inspection",
+    "LayerError",
+    "LayerResult",
+    "Layout",
+    "Manifest",
+    "Measurement",
+    "NoProgress",
+    "NothingToConvertError",
+    "Operation",
+    "Origin",
+    "Outcome",
+    "OutputError",
+    "PatchEmbedding",
+    "PlannedFile",
+    "Progress",
+    "PushPlan",
     "PushResult",
     "Restoration",
+    "Result",
+    "RichProgress",
+    "ShardRecord",
+    "SourceChangedError",
+    "SourceNotFoundError",
+    "SourceUnreadableError",
+    "Step",
+    "StrPath",
+    "TensorRecord",
+    "Timing",
+    "Tower",
+    "TowerTiming",
+    "Transfer",
+    "UnsafeQuantizationError",
+    "UnsupportedCheckpointError",
     "Verification",
     "__version__",
+    "bench",
     "convert",
     "inspect_checkpoint",
     "installed_engines",
+    "parse_manifest",
     "plan_conversion",
     "plan_push",
+    "plot_bench",
     "push",
     "render_report",
     "restore",
@@ -68,8 +207,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
     try:
-        home = _HOMES[name]
+        module = _MODULES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -50,7 +50,7 @@ def plan_conversion(
 ) -> ConversionPlan:
     """Open a checkpoint and decide what converting it would do; nothing is written.
 
-    Parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
+    The parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
     `BadCheckpointError`, `UnsupportedCheckpointError`, and its subclasses `NothingToConvertError`
     and `UnsafeQuantizationError`.
     """
@@ -83,8 +83,7 @@ def convert(
     The source is never touched; `out` appears complete, after everything has been checked, or not
     at all.
 
-    Parameters
-    ----------
+    Args:
         source: a folder, or `org/name[@revision]` on the Hub.
         out: the folder to make.
         revision: branch, tag or commit of a Hub repository.
@@ -99,7 +98,6 @@ def convert(
 
     Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where `out`
     cannot be written, `DeviceError`, and what `plan_conversion` raises.
-
     """
     target, told = parse_out(out), RecordedProgress(progress)
     writing = WriteOptions(hardlink=hardlink, force=force, workers=resolve_workers(workers))

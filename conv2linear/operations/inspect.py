@@ -57,13 +57,11 @@ class Inspection(Result):
 def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspection:
     """Read config, index and headers of a checkpoint, and no tensor.
 
-    Parameters
-    ----------
+    Args:
         source: a folder, or `org/name[@revision]` on the Hub.
         revision: branch, tag or commit of a Hub repository.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
-
     """
     checkpoint = open_checkpoint(source, revision=revision)
     quantization = read_quantization(checkpoint.config)

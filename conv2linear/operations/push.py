@@ -66,8 +66,8 @@ def plan_push(
 ) -> PushPlan:
     """Decide what pushing a converted checkpoint would do; nothing is verified and nothing sent.
 
-    Parameters are those of `push`. Raises `BadCheckpointError` where the folder is not a converted
-    checkpoint, `HubError` where the target has moved on or holds another checkpoint, and
+    The parameters are those of `push`. Raises `BadCheckpointError` where the folder is not a
+    converted checkpoint, `HubError` where the target has moved on or holds another checkpoint, and
     `SourceNotFoundError` where the Hub does not know a repository or a token.
     """
     destination = Destination(
@@ -92,8 +92,7 @@ def push(
     many for one, or it stays as it was. Changed files are uploaded, large ones that the source has
     are copied on the server.
 
-    Parameters
-    ----------
+    Args:
         checkpoint: the folder that `convert` has written, complete or an overlay.
         repo_id: `org/name` on the Hub; the repository is made if it does not exist.
         revision: the branch, `main` if None; it is made if it does not exist, in the repository of
@@ -104,7 +103,6 @@ def push(
 
     Raises `CheckFailedError` where the checkpoint does not pass, or the Hub holds other content
     than was sent, and what `plan_push` raises.
-
     """
     destination = Destination(
         repo_id, revision or DEFAULT_BRANCH, create_pr=create_pr, private=private

@@ -54,8 +54,7 @@ def restore(
     shape comes from config.json, and a header that is too short for it grows. `out` appears
     complete or not at all.
 
-    Parameters
-    ----------
+    Args:
         checkpoint: a folder, or `org/name[@revision]` on the Hub.
         out: the folder to make.
         hardlink: link unchanged files instead of copying them.
@@ -66,7 +65,6 @@ def restore(
     Raises `CheckFailedError` where the result would not be what is on record,
     `NothingToConvertError` where the checkpoint is not linear, `OutputError`,
     `SourceNotFoundError` and `BadCheckpointError`.
-
     """
     target, told = parse_out(out), RecordedProgress(progress)
     writing = WriteOptions(hardlink=hardlink, force=force, workers=resolve_workers(workers))

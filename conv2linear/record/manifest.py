@@ -112,7 +112,13 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Read a manifest back. Raises `BadCheckpointError` where a field is missing or wrong."""
+    """Read the text of a `conv2linear.json`.
+
+    Args:
+        text: the whole document.
+
+    Raises `BadCheckpointError` where a field is missing or wrong.
+    """
     try:
         values = loads_document(text)
         json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is not text

@@ -66,9 +66,8 @@ def bench(
         progress: told of steps and warnings.
 
     Raises `CheckFailedError` where the linear layer exceeds its bound, `DeviceError` where torch
-    does not find `device`, `Conv2LinearError` for another `dtype`, and what `open_checkpoint`
+    does not find `device`, `Conv2LinearError` for another `dtype`, and what `inspect_checkpoint`
     raises.
-
     """
     limits, progress = limits or BenchLimits(), RecordedProgress(progress)
     if dtype is not None and dtype not in DTYPES:

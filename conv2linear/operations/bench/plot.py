@@ -42,8 +42,14 @@ def check_plot(path: StrPath) -> Path:
 def plot_bench(bench: Bench, path: StrPath) -> None:
     """Draw one log-log panel for each dtype, with the speed-up between the lines.
 
-    The chart is PNG or SVG, by the name of `path`. The bands reach from the lower to the upper
-    quartile. Raises what `check_plot` raises, and `OutputError` where it cannot be written.
+    The bands reach from the lower to the upper quartile.
+
+    Args:
+        bench: what `bench` has measured.
+        path: the file to write; its name ends in .png or .svg.
+
+    Raises `Conv2LinearError` where `path` does not end so or matplotlib is not installed, and
+    `OutputError` where the file cannot be written.
     """
     path = check_plot(path)
     import matplotlib

@@ -20,7 +20,11 @@ _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub Actions shows on the
 
 
 def write_report(verification: Verification, path: StrPath) -> None:
-    """Write the report to a file, and append it to the job summary inside GitHub Actions.
+    """Write a report as Markdown, and append it to the job summary inside GitHub Actions.
+
+    Args:
+        verification: what `verify` has found.
+        path: the file to write; one that exists is replaced.
 
     Raises `OutputError` where the file cannot be written.
     """
@@ -34,7 +38,11 @@ def write_report(verification: Verification, path: StrPath) -> None:
 
 
 def render_report(verification: Verification) -> str:
-    """Render all checks, the errors against their bounds, and the speed of both layers."""
+    """Return a report as Markdown: all checks, the errors against their bounds, both speeds.
+
+    Args:
+        verification: what `verify` has found.
+    """
     verdict = "sound" if verification.passed else "**not sound**"
     against = f", compared with `{verification.source}`" if verification.source else ""
     lines = [

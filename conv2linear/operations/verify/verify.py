@@ -105,12 +105,8 @@ def verify(
         workers: number of threads that read and hash.
         progress: is told each step.
 
-    Returns:
-        The outcome of each check.
-
-    Raises `SourceNotFoundError` where there is no such
+    Returns the outcome of each check. Raises `SourceNotFoundError` where there is no such
     checkpoint or source, `DeviceError`, and `Conv2LinearError` for an engine that is not known.
-
     """
     options = Options(
         device=device,
