@@ -26,7 +26,7 @@ def test_a_large_commit_is_split_and_the_branch_changes_once(
     monkeypatch.setattr(hub, "pull_request_status", status)
     with hub.recording() as log:
         done = push_in_portions(full, repo_id, branch=branch)
-    assert len(log.of("*/commit/*", "POST")) == 4  # 14 files
+    assert len(log.of("*/commit/*", "POST")) == 4  # 16 files
     assert hub.contents(repo_id, branch or "main") == read_files(full)
     assert not done.is_pull_request
     repository = hub.repositories_by_id[repo_id]
