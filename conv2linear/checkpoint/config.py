@@ -39,13 +39,11 @@ class ModelConfig:
     @property
     def geometry(self) -> Geometry:
         """Sizes of the patch embedding. Raises `BadCheckpointError` where one is impossible."""
-        family = (
-            self.supported_type
-        )  # a model type that is not supported need not have a vision_config
+        model_type = self.supported_type  # refused first: it need not have a vision_config
         vision_config = self.values.get("vision_config")
         if not isinstance(vision_config, dict):
             raise BadCheckpointError(f"{CONFIG_NAME}: vision_config is missing or not an object")
-        return family.geometry(vision_config)
+        return model_type.geometry(vision_config)
 
     @property
     def fusion_enabled(self) -> bool:

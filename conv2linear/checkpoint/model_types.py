@@ -75,8 +75,8 @@ class ModelType:
 
 
 MODEL_TYPES = {
-    family.model_type: family
-    for family in (
+    row.model_type: row
+    for row in (
         ModelType("glm4v", embed_dim=1536),  # GLM-4.1V, GLM-4.6V-Flash
         ModelType("glm4v_moe", embed_dim=1536),  # GLM-4.5V, GLM-4.6V
         ModelType("glm46v", embed_dim=1536),
