@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 import shutil
@@ -14,16 +13,17 @@ from pathlib import Path
 from scripts.lib.demo.show_header import describe_tensor
 from scripts.lib.results import ROOT
 from tests.support.checkpoints import WEIGHT, write_checkpoint
-
-FOLDER = Path("demo")  # below the root of the repository
+from tests.support.contents import hashes
 
 
 def main() -> None:
-    """Run the steps; ends with the exit code of a command that fails."""
-    argparse.ArgumentParser(prog="scripts/demo", description=__doc__).parse_args()
-    os.chdir(ROOT)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    source, linear, restored = (FOLDER / name for name in ("source", "linear", "restored"))
+    """Run the steps in a new folder, and end with the exit code of a command that fails."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--workdir", type=Path, help="where to make demo/", default=ROOT)
+    os.chdir(parser.parse_args().workdir)
+    folder = Path("demo")
+    shutil.rmtree(folder, ignore_errors=True)
+    source, linear, restored = (folder / name for name in ("source", "linear", "restored"))
 
     _begin("A small checkpoint with the patch embedding of GLM-4.5V, over several shards")
     write_checkpoint(source)
@@ -45,7 +45,7 @@ def main() -> None:
 
     _begin("And back again: the restored files have the original hashes")
     _conv2linear("restore", linear, restored)
-    if _hashes(restored) != _hashes(source):
+    if hashes(restored) != hashes(source):
         sys.exit("the restored files differ from the original ones")
     print("all hashes are equal")
 
@@ -65,10 +65,6 @@ def _conv2linear(*arguments: str | Path) -> None:
 
 def _diff(*arguments: str | Path) -> None:
     subprocess.run(["diff", *map(str, arguments)], check=False)  # exits with 1 for a difference
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 if __name__ == "__main__":
