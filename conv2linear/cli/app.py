@@ -55,7 +55,7 @@ def conv2linear(
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code: Any = app(arguments, standalone_mode=False)
+        code: Any = app(arguments, standalone_mode=False, prog_name="conv2linear")
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer has no public base for its usage errors
             raise

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
-from conv2linear.cli.output import Output, as_values, key_value_table
+from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.operations.inspect import Cost, Inspection
@@ -26,7 +26,7 @@ def inspect_command(
 
         progress.step("read headers")
         inspection = inspect_checkpoint(source, revision=revision)
-    output.result("inspect", as_values(inspection), key_value_table(*_rows(inspection)))
+    output.result("inspect", inspection.to_dict(), key_value_table(*_rows(inspection)))
 
 
 def _rows(inspection: Inspection) -> list[tuple[str, str]]:

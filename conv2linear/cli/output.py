@@ -58,7 +58,10 @@ class Output:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def result(self, command: str, values: Mapping[str, Any], human: RenderableType) -> None:
-        """Print the result of a command: `values` as JSON if that was asked for, else `human`."""
+        """Print the result of a command: `values` as JSON if that was asked for, else `human`.
+
+        `values` are what `Result.to_dict` gives; an option of the command line may join them.
+        """
         try:
             if self.is_json:
                 document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
@@ -108,12 +111,6 @@ def key_value_table(*rows: tuple[str, str]) -> Table:
     for name, value in rows:
         table.add_row(escape(name), escape(format_text(value)))
     return table
-
-
-def as_values(record: Any) -> dict[str, Any]:
-    """Turn a dataclass into a dictionary for JSON."""
-    values: dict[str, Any] = to_json_value(record)
-    return values
 
 
 def _raise_terminated(number: int, frame: Any) -> None:

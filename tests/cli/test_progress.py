@@ -1,0 +1,96 @@
+"""The progress that draws: bars on a terminal, lines elsewhere, warnings always."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import conv2linear
+from conv2linear import RichProgress
+
+
+def console(*, terminal: bool, jupyter: bool = False) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    made = Console(
+        file=file, force_terminal=terminal, force_jupyter=jupyter, width=100, highlight=False
+    )
+    return made, file
+
+
+def drawn(progress: RichProgress) -> None:
+    with progress:
+        progress.step("open")
+        progress.step("write", 4_000_000)
+        progress.advance(1_000_000)
+        progress.warn("mind [this]")
+        progress.advance(3_000_000)
+
+
+def test_elsewhere_it_prints_a_line_for_each_step_that_moves_bytes() -> None:
+    made, file = console(terminal=False)
+    drawn(RichProgress(made))
+    assert file.getvalue() == "write 4.0 MB\nwarning: mind [this]\n"
+
+
+def test_on_a_terminal_it_draws_a_bar_and_leaves_only_the_warning() -> None:
+    made, file = console(terminal=True)
+    drawn(RichProgress(made))
+    text = file.getvalue()
+    assert "open" in text
+    assert "write" in text
+    assert "/4.0 MB" in text
+    assert "━" in text
+    assert "mind [this]" in text
+    assert text.rindex("\x1b[2K") > text.rindex("write"), "the bar is erased at the end"
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "and the cursor comes back"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_prints_warnings_only(terminal: bool) -> None:
+    made, file = console(terminal=terminal)
+    drawn(RichProgress(made, quiet=True))
+    assert file.getvalue().count("\n") == 1
+    assert "mind [this]" in file.getvalue()
+    assert "write" not in file.getvalue()
+
+
+def test_an_error_inside_ends_the_bar() -> None:
+    made, file = console(terminal=True)
+    with contextlib.suppress(ValueError), RichProgress(made) as progress:
+        progress.step("write", 10)
+        raise ValueError
+    assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h") == 1
+
+
+def test_a_notebook_without_ipywidgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    shown: list[str] = []
+    made, _ = console(terminal=False, jupyter=True)
+    monkeypatch.setattr(made, "print", lambda text, **options: shown.append(text))
+    drawn(RichProgress(made))
+    assert shown[0] == "write 4.0 MB"
+
+
+def test_it_follows_a_conversion(checkpoint: Path, tmp_path: Path) -> None:
+    made, file = console(terminal=False)
+    with RichProgress(made) as progress:
+        conv2linear.convert(checkpoint, tmp_path / "out", device="cpu", progress=progress)
+    assert "write " in file.getvalue()
+
+
+def test_it_draws_on_stderr_unless_told_otherwise() -> None:
+    code = (
+        "import conv2linear\n"
+        "with conv2linear.RichProgress() as progress:\n"
+        "    progress.step('write', 1000)\n"
+        "    progress.warn('mind this')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert done.stderr == "write 1.0 kB\nwarning: mind this\n"
