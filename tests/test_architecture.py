@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import conv2linear
+from tests.support.processes import run_python
 
 PACKAGE = Path(conv2linear.__file__).parent
 
@@ -96,12 +97,20 @@ def test_outside_packages_stay_where_they_belong(name: str, path: Path) -> None:
         assert layers is None or layer_of(name) in layers, f"{name} imports {imported}"
 
 
+def test_the_package_imports_no_tests_and_their_support_no_scripts() -> None:
+    support = Path(__file__).parent / "support"
+    forbidden = {PACKAGE: {"tests", "scripts"}, support: {"scripts"}}
+    for folder, packages in forbidden.items():
+        for path in folder.rglob("*.py"):
+            imported = {name.partition(".")[0] for name in imports_of(path)}
+            assert imported.isdisjoint(packages), path
+
+
 def loaded_by(statement: str) -> set[str]:
     """Return the modules that a new Python has after a statement."""
     script = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = run_python(script)
+    assert done.code == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -139,7 +148,7 @@ def test_the_module_runs_as_a_command(option: str) -> None:
 
 
 def test_no_command_needs_numpy(checkpoint: Path, tmp_path: Path) -> None:
-    """It is no dependency, although transformers always brings it."""
+    """It is not a dependency, although transformers always brings it."""
     program = (
         "import sys; sys.modules['numpy'] = None; sys.argv[0] = 'conv2linear'; "
         "from conv2linear.cli import main; main()"
@@ -150,7 +159,6 @@ def test_no_command_needs_numpy(checkpoint: Path, tmp_path: Path) -> None:
         ("verify", linear, "--source", checkpoint, "--checksums"),
         ("restore", linear, restored),
     ):
-        command = [sys.executable, "-c", program, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = run_python(program, *arguments)
+        assert done.code == 0, done.stderr
         assert "Warning" not in done.stderr

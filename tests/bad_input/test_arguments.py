@@ -61,7 +61,7 @@ def test_two_revisions(out: Path, run_here: RunCli) -> None:
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "mps"])
-def test_a_device_that_is_not_there(
+def test_a_device_that_does_not_exist(
     checkpoint: Path, out: Path, run_here: RunCli, device: str
 ) -> None:
     run_here("convert", checkpoint, out, "--device", device).assert_refused(f"'{device}'")
@@ -93,7 +93,7 @@ def test_arguments_that_are_wrong(run_cli: RunCli, tmp_path: Path, arguments: li
     run_cli(*arguments, cwd=tmp_path).assert_refused()
 
 
-def test_a_reader_that_goes_away_is_no_traceback(checkpoint: Path) -> None:
+def test_a_reader_that_goes_away_leaves_no_traceback(checkpoint: Path) -> None:
     command = f"{sys.executable} -m conv2linear inspect {checkpoint} --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -82,7 +82,7 @@ def test_a_fusion_config_that_is_not_an_object(
         ({"quant_method": "fp8", "modules_to_not_convert": [1]}, "not a list of names"),
     ],
 )
-def test_a_quantisation_that_is_not_safe(
+def test_a_quantization_that_is_not_safe(
     checkpoint: Path, refuse: Refuse, quantization: Any, words: str
 ) -> None:
     edit_json(checkpoint / "config.json", lambda c: c.update(quantization_config=quantization))

@@ -67,7 +67,7 @@ def test_an_output_that_is_not_apart_from_the_source(
     assert (list(checkpoint.parent.rglob("*")), snapshot(checkpoint)) == before
 
 
-def test_an_output_in_a_folder_that_is_not_there(
+def test_an_output_in_a_folder_that_does_not_exist(
     checkpoint: Path, tmp_path: Path, run_here: RunCli
 ) -> None:
     done = run_here("convert", checkpoint, tmp_path / "a" / "b")

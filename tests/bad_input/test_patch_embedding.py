@@ -89,7 +89,7 @@ def test_a_value_that_is_not_finite_fails_the_check(
 
 
 @pytest.mark.parametrize("sibling", ["weight_scale", "weight_scale_inv", "weight_packed"])
-def test_a_patch_embedding_that_is_quantised_itself(
+def test_a_patch_embedding_that_is_quantized_itself(
     checkpoint: Path, refuse: Refuse, sibling: str
 ) -> None:
     name = f"model.visual.patch_embed.proj.{sibling}"

@@ -1,7 +1,7 @@
 """What is said of the engines in an environment, against environments laid out on disk.
 
-An engine is stood in for by what pip leaves of it: its metadata, its entry points and the one
-source file that is read. Real engines are looked at by `scripts/check_engine`.
+In the place of an engine there is what pip leaves of it: its metadata, its entry points and the
+one source file that is read. Real engines are looked at by `scripts/check_engine`.
 """
 
 from __future__ import annotations

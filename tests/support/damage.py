@@ -1,4 +1,4 @@
-"""Ways to change a checkpoint that stands in a folder, most of them for the worse."""
+"""Ways to change a checkpoint in its folder, most of them for the worse."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def overwrite(path: Path, at: int, content: bytes) -> None:
 
 
 def edit_header(shard: Path, edit: Edit) -> None:
-    """Change the entries of a header where it stands; the new text must not be longer."""
+    """Change the entries of a header in its place; the new text must not be longer."""
     text, start = split_shard(shard)
     entries = header_of(shard)
     edit(entries)

@@ -23,7 +23,7 @@ def save_quantized_model(
     """Save a model whose linear layers compressed-tensors has made 8-bit: `float` or `int`.
 
     Each output channel has its own weight scale, each token that of its activations, as the
-    published FP8 checkpoints have it. A Conv3d is no target, so only `lm_head` is ignored.
+    published FP8 checkpoints have it. A Conv3d is not a target, so only `lm_head` is ignored.
     """
     scheme = QuantizationScheme(
         targets=["Linear"],

@@ -27,7 +27,7 @@ _RESOLVE = re.compile(
 
 
 class RefusedError(Exception):
-    """An answer that is an error; the message and its code stand in headers of the Hub's own."""
+    """An answer that is an error; the Hub's own headers have its message and its code."""
 
     def __init__(
         self,
