@@ -1,4 +1,4 @@
-"""Measure `convert` against other ways to the same result, and hold it to its goals."""
+"""Measure `convert` against other ways to the same result, and compare it with its goals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the project promises of its speed and memory, held against what was measured."""
+"""What the project promises of its speed and memory, compared with what was measured."""
 
 from __future__ import annotations
 

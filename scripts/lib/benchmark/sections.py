@@ -102,17 +102,8 @@ def measure_shard_counts(
             results = compare(contenders, source, runs=scale.runs)
             shutil.rmtree(source)
             all_results += results
-            rows += [
-                {
-                    "shards": shards,
-                    "size_bytes": size,
-                    "command": _name(result, folder),
-                    "until_on_disk_s": result.durable_s,
-                    "beyond_import_torch_and_check_s": baseline.overhead_s(result),
-                    "peak_beyond_import_torch_bytes": baseline.beyond_torch_bytes(result),
-                }
-                for result in results
-            ]
+            size_cells = {"shards": shards, "size_bytes": size}
+            rows += [size_cells | _overhead_row(each, folder, baseline) for each in results]
         note = (
             f"Medians of {scale.runs} runs on {name_file_system(folder)}: no weight is copied, so "
             "size must not count."
@@ -177,6 +168,15 @@ def _rows(results: Sequence[Result], baseline: Baseline) -> list[Row]:
         }
         for result in results
     ]
+
+
+def _overhead_row(result: Result, folder: Path, baseline: Baseline) -> Row:
+    return {
+        "command": _name(result, folder),
+        "until_on_disk_s": result.durable_s,
+        "beyond_import_torch_and_check_s": baseline.overhead_s(result),
+        "peak_beyond_import_torch_bytes": baseline.beyond_torch_bytes(result),
+    }
 
 
 def _name(result: Result, folder: Path) -> str:

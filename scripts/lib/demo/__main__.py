@@ -31,7 +31,7 @@ def main() -> None:
     _begin("What is it, and what would converting it take?")
     _conv2linear("inspect", source)
 
-    _begin("Convert: plan, check, write, prove, record")
+    _begin("Convert: plan, check, write, read back, record")
     _conv2linear("convert", source, linear)
 
     _begin("What changed: config.json, README.md, and one shard's header")
