@@ -24,5 +24,7 @@ Workers = Annotated[
     typer.Option(min=1, help="Threads that copy, download or hash.", show_default="4 to 8"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the result only.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print warnings, errors and the result only.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
