@@ -5,7 +5,10 @@ and every type and error that they use. All errors are `Conv2LinearError`. Nothi
 before one of these names is asked for.
 """
 
-from __future__ import annotations
+from conv2linear.search_path import drop_working_directory, is_run_as_module
+
+if is_run_as_module("conv2linear"):  # before anything else is imported, be it of Python itself
+    drop_working_directory()
 
 import importlib
 from typing import TYPE_CHECKING, Any

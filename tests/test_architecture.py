@@ -28,7 +28,7 @@ LAYERS = (
     ("sources",),
     ("files",),
     ("engines",),
-    ("errors", "parallel", "paths", "progress", "result", "text", "version"),
+    ("errors", "parallel", "paths", "progress", "result", "search_path", "text", "version"),
 )
 LAZY_IMPORTS = {("sources.open", "conv2linear.hub.repository")}  # a folder needs no Hub client
 ONLY_IN = {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
+from conv2linear.search_path import drop_working_directory
+
 
 def main() -> None:
     """Run `conv2linear` with the arguments of this process and exit with its code."""
+    drop_working_directory()
     try:
         from conv2linear.cli.app import run
 

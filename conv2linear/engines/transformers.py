@@ -1,8 +1,8 @@
 """Load a linear checkpoint with the installed transformers, and say what came of it.
 
 Run as a program in a process of its own, since transformers patches classes for the whole process:
-`python -m conv2linear.engines.transformers CHECKPOINT` prints one JSON object. The text and vision
-layers are cut to zero, so that only the embeddings of a large checkpoint are read.
+with the path of a checkpoint as its argument it prints one JSON object. The text and vision layers
+are cut to zero, so that only the embeddings of a large checkpoint are read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def load_patch_embedding(folder: str) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    config = _without_layers(AutoConfig.from_pretrained(folder))
+    config = _without_layers(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     model, info = AutoModelForImageTextToText.from_pretrained(
         folder, config=config, dtype="auto", output_loading_info=True
     )

@@ -1,8 +1,7 @@
 """Time a whole vision tower from its first image on, with either patch embedding.
 
 transformers patches a fused model class for the whole process, so each layout is loaded by a
-process of its own:
-`python -m conv2linear.operations.bench.vision_tower FOLDER LAYOUT DEVICE PATCHES`.
+process of its own, as the program `vision_tower FOLDER LAYOUT DEVICE PATCHES`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear.checkpoint.patch_embedding import Layout
+from conv2linear.engines.process import run_module
 from conv2linear.equivalence.timing import Timing, summarise
 
 _LATER_RUNS = 5
@@ -67,11 +67,9 @@ def bench_tower(folder: Path, *, layout: str, device: str, side: int) -> Tower:
 def _run(
     folder: Path, layout: str, device: str, side: int
 ) -> tuple[TowerTiming | None, str | None]:
-    command = [sys.executable, "-m", __name__, str(folder), layout, device, str(side)]
+    arguments = (str(folder.resolve()), layout, device, str(side))
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        done = run_module(__name__, *arguments, untrusted=folder, timeout_s=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return None, f"{layout}: not done after {_TIMEOUT_S} s"
     if done.returncode:
@@ -112,6 +110,8 @@ def _load(folder: str, *, fuse: bool) -> Any:
         folder,
         config=config.vision_config,
         dtype="auto",
+        trust_remote_code=False,
+        use_safetensors=True,
         key_mapping={_VISUAL_PREFIX: ""},
         fusion_config={"patch_embeddings": fuse},
         output_loading_info=True,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from conv2linear.engines.detection import installed_engines
+from conv2linear.engines.process import run_module
 from conv2linear.errors import CheckFailedError, Conv2LinearError
 from conv2linear.operations.verify.needs import SkippedError, need_transformers
 from conv2linear.operations.verify.subject import Engine, Subject
@@ -49,10 +47,11 @@ def load_in_new_process(folder: Path) -> dict[str, Any]:
     transformers patches classes for the whole process, so that each process loads one checkpoint.
     Raises `CheckFailedError` where it does not load.
     """
-    command = [sys.executable, "-m", "conv2linear.engines.transformers", str(folder.resolve())]
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **offline}, check=False
+    done = run_module(
+        "conv2linear.engines.transformers",
+        str(folder.resolve()),
+        untrusted=folder,
+        variables={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
