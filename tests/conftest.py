@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.contents import snapshot
 from tests.support.processes import Finished, RunCli
+
+if TYPE_CHECKING:
+    from tests.support.models import TinyModel  # the module loads torch and transformers
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
 
@@ -41,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """Return a function that saves a tiny model once and returns its folder, not to be changed."""
     from tests.support.models import save_model
     from tests.support.quantized_models import save_quantized_model
@@ -63,7 +66,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def checkpoint(tiny_model: Callable[..., Path], tmp_path: Path) -> Path:
+def checkpoint(tiny_model: TinyModel, tmp_path: Path) -> Path:
     """Return a sharded glm4v checkpoint of one's own in `tmp_path/model`."""
     return Path(shutil.copytree(tiny_model(), tmp_path / "model"))
 

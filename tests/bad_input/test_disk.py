@@ -14,7 +14,7 @@ from conv2linear.errors import OutputError
 from tests.support.checkpoints import INDEX
 from tests.support.contents import shard_with, snapshot
 from tests.support.processes import Refuse, RunCli, obey_permissions
-from tests.support.steps import AtStep, Steps
+from tests.support.progress import AtStep, SeenProgress
 
 
 def resize(disk: Path, size: str) -> None:
@@ -34,10 +34,10 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     before = snapshot(checkpoint)
     done = run_here("convert", checkpoint, small_disk / "linear", "--device", "cpu")
     done.assert_refused("no space", str(small_disk))
-    steps = Steps()
+    seen = SeenProgress()
     with pytest.raises(OutputError, match="no space"):
-        convert(checkpoint, small_disk / "linear", device="cpu", progress=steps)
-    assert steps.names == ["open"]
+        convert(checkpoint, small_disk / "linear", device="cpu", progress=seen)
+    assert seen.steps == ["open"]
     assert list(small_disk.iterdir()) == []
     assert snapshot(checkpoint) == before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import torch
 from conv2linear import convert
 from conv2linear.errors import CheckFailedError, Conv2LinearError
 from tests.support.checkpoints import WEIGHT
-from tests.support.contents import other_shard, shard_with, snapshot
-from tests.support.damage import change_values, flip_bit, replace_header
+from tests.support.contents import manifest_of, other_shard, shard_with, snapshot
+from tests.support.damage import change_values, flip_bit, replace_header, swap_rows
 from tests.support.processes import Refuse, RunCli
-from tests.support.steps import AtStep
+from tests.support.progress import AtStep
 
 
 @pytest.mark.parametrize("fault", ["transposed axes", "flipped bit", "swapped rows", "NaN"])
@@ -47,10 +46,6 @@ def test_a_linear_weight_that_is_not_the_kernel_fails_the_check(
     monkeypatch.setattr(torch, "frombuffer", load_badly)
     words = {"flipped bit": "column 1000", "NaN": "weight is nan at [5, 5]"}.get(fault, "column")
     refuse(WEIGHT, "not the same map", words, code=1)
-
-
-def swap_rows(weight: torch.Tensor) -> torch.Tensor:
-    return weight[[1, 0, *range(2, len(weight))]]
 
 
 def in_header(old: str, new: str) -> Callable[[Path], None]:
@@ -98,8 +93,7 @@ def test_a_conv3d_that_is_broken_here_is_a_warning(
     done = run_here("convert", checkpoint, out, "--device", "cpu")
     assert done.code == 0
     assert "warning: Conv3d on this machine" in done.stderr
-    manifest = json.loads((out / "conv2linear.json").read_text())
-    assert "Conv3d on this machine" in manifest["check"][0]["conv3d_warning"]
+    assert "Conv3d on this machine" in manifest_of(out)["check"][0]["conv3d_warning"]
 
 
 @pytest.mark.parametrize("change", ["new bytes", "truncated", "removed", "replaced"])

@@ -45,7 +45,7 @@ def library_accepts(content: bytes) -> bool:
 def is_stricter_here(content: bytes) -> bool:
     """Tell whether a file the library accepts is one that is refused here, as documented.
 
-    A key that stands twice; a tensor that is described by a list; a dtype that is no string.
+    A key that appears twice; a tensor that is described by a list; a dtype that is not a string.
     """
     twice = []
 

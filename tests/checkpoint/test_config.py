@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from conv2linear.checkpoint.config import enable_fusion, parse_config
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
-from tests.support.models import GLM_TYPES
+from tests.support.checkpoints import BIAS, WEIGHT
+from tests.support.models import GLM_TYPES, TinyModel
 
 
 def text_of(**values: Any) -> str:
@@ -37,15 +37,13 @@ def test_a_size_that_is_left_out_is_what_transformers_takes_for_it(model_type: s
         model = AutoModelForImageTextToText.from_config(defaults)
     parameters = dict(model.named_parameters())
     config = parse_config(text_of(model_type=model_type, vision_config={}))
-    kernel = parameters["model.visual.patch_embed.proj.weight"]
+    kernel = parameters[WEIGHT]
     assert config.geometry.kernel_shape == tuple(kernel.shape)
-    assert config.supported_type.has_bias == ("model.visual.patch_embed.proj.bias" in parameters)
+    assert config.supported_type.has_bias == (BIAS in parameters)
 
 
 @pytest.mark.parametrize("model_type", GLM_TYPES)
-def test_the_sizes_are_those_of_the_saved_config(
-    tiny_model: Callable[..., Path], model_type: str
-) -> None:
+def test_the_sizes_are_those_of_the_saved_config(tiny_model: TinyModel, model_type: str) -> None:
     text = (tiny_model(model_type) / "config.json").read_text()
     assert parse_config(text).geometry.kernel_shape == (128, 3, 2, 14, 14)
     assert parse_config(text).geometry.linear_shape == (128, 1176)
@@ -60,13 +58,13 @@ def test_a_size_that_is_not_a_positive_integer_is_refused(key: str, size: Any) -
 
 
 @pytest.mark.parametrize("vision_config", [None, [], "x", 1])
-def test_a_vision_config_that_is_no_object_is_refused(vision_config: Any) -> None:
+def test_a_vision_config_that_is_not_an_object_is_refused(vision_config: Any) -> None:
     with pytest.raises(BadCheckpointError, match="vision_config is missing or not an object"):
         _ = parse_config(text_of(vision_config=vision_config)).geometry
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"model_type": 1}', "[" * 99_999])
-def test_a_text_that_is_no_config_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_config_is_refused(text: str) -> None:
     with pytest.raises(BadCheckpointError, match=r"config\.json"):
         parse_config(text)
 
@@ -84,7 +82,7 @@ def test_a_model_type_that_is_not_in_the_table_is_refused_with_those_that_are() 
 
 
 def test_transformers_reads_the_fusion_that_is_turned_on(
-    tiny_model: Callable[..., Path], tmp_path: Path
+    tiny_model: TinyModel, tmp_path: Path
 ) -> None:
     config = enable_fusion(parse_config((tiny_model() / "config.json").read_text()))
     (tmp_path / "config.json").write_text(config.text)
@@ -126,13 +124,13 @@ def test_fusion_is_merged_into_what_is_there(before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("setting", [True, {}, {"option": 1}])
-def test_fusion_that_is_on_stays_as_it_is_spelled(setting: Any) -> None:
+def test_fusion_that_is_on_stays_as_it_is_written(setting: Any) -> None:
     config = parse_config(text_of(fusion_config={"patch_embeddings": setting}))
     assert enable_fusion(config).text == config.text
 
 
 @pytest.mark.parametrize("fusion", [1, [], "x", True])
-def test_a_fusion_config_that_is_no_object_is_refused(fusion: Any) -> None:
+def test_a_fusion_config_that_is_not_an_object_is_refused(fusion: Any) -> None:
     with pytest.raises(BadCheckpointError, match="fusion_config is not an object"):
         enable_fusion(parse_config(text_of(fusion_config=fusion)))
 
@@ -153,5 +151,5 @@ def test_keys_order_and_text_that_are_unknown_are_kept(
     edited = enable_fusion(parse_config(text)).text
     expected = {**values, "fusion_config": {"patch_embeddings": True}}
     assert list(json.loads(edited).items()) == list(expected.items())
-    kept = text.rstrip("}\n")  # all that stands in front of the closing brace
+    kept = text.rstrip("}\n")  # all in front of the closing brace
     assert edited.startswith(kept)

@@ -100,13 +100,13 @@ def test_a_new_header_shows_the_same_weights_in_another_shape(tmp_path: Path) ->
 
 
 def test_a_shape_under_an_escaped_name_and_odd_spacing_is_found(tmp_path: Path) -> None:
-    spelled = '{ "\\u0061" : { "shape" : [ 2 ,\n 1, 2 ] , "dtype":"U8", "data_offsets":[0,4] } } '
+    text = '{ "\\u0061" : { "shape" : [ 2 ,\n 1, 2 ] , "dtype":"U8", "data_offsets":[0,4] } } '
     path = tmp_path / "model.safetensors"
-    path.write_bytes(file_of(spelled, b"abcd"))
+    path.write_bytes(file_of(text, b"abcd"))
     header = read_header(path)
     assert shape_text(header.text, "a") == "[ 2 ,\n 1, 2 ]"
     after = reshape_header(header, {"a": (2, 2)})
-    assert after.text.rstrip() == spelled.replace("[ 2 ,\n 1, 2 ]", "[2,2]").rstrip()
+    assert after.text.rstrip() == text.replace("[ 2 ,\n 1, 2 ]", "[2,2]").rstrip()
     replace_header(path, after)
     with safe_open(path, framework="pt") as file:
         assert file.get_slice("a").get_shape() == [2, 2]

@@ -26,7 +26,7 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
-SPELLINGS = st.fixed_dictionaries(
+FORMATS = st.fixed_dictionaries(
     {
         "ensure_ascii": st.booleans(),
         "indent": st.sampled_from([None, 0, 1, 2, 4, "\t"]),
@@ -35,16 +35,16 @@ SPELLINGS = st.fixed_dictionaries(
 )
 
 
-def spell(value: Any, spelling: dict[str, Any]) -> str:
-    return json.dumps(value, **spelling)
+def dump(value: Any, options: dict[str, Any]) -> str:
+    return json.dumps(value, **options)
 
 
 @settings(max_examples=300, deadline=None)
-@given(OBJECTS, SPELLINGS)
+@given(OBJECTS, FORMATS)
 def test_the_members_of_an_object_are_its_keys_and_values(
-    values: dict[str, Any], spelling: dict[str, Any]
+    values: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    text = spell(values, spelling)
+    text = dump(values, options)
     found = [(m.key, json.loads(text[m.start : m.end])) for m in members(text)]
     assert found == list(values.items())
     for member in members(text):
@@ -52,11 +52,11 @@ def test_the_members_of_an_object_are_its_keys_and_values(
 
 
 @settings(max_examples=300, deadline=None)
-@given(OBJECTS, SPELLINGS, KEYS, VALUES)
+@given(OBJECTS, FORMATS, KEYS, VALUES)
 def test_setting_a_member_changes_only_that(
-    values: dict[str, Any], spelling: dict[str, Any], key: str, value: Any
+    values: dict[str, Any], options: dict[str, Any], key: str, value: Any
 ) -> None:
-    text = spell(values, spelling)
+    text = dump(values, options)
     edited = set_member(text, (key,), value)
     assert list(json.loads(edited).items()) == list({**values, key: value}.items())
     span = find(edited, key)
@@ -66,36 +66,36 @@ def test_setting_a_member_changes_only_that(
         before = replace(text, (old.start, old.end), "")
         after = replace(edited, (span.start, span.end), "")
         assert before == after
-    else:  # what is added stands in one place
+    else:  # what is added is in one place
         at = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
         assert at is not None
         assert before[at:] == after[len(after) - len(before) + at :]
 
 
 @settings(max_examples=300, deadline=None)
-@given(OBJECTS, SPELLINGS, KEYS, KEYS, VALUES, OBJECTS)
+@given(OBJECTS, FORMATS, KEYS, KEYS, VALUES, OBJECTS)
 def test_setting_a_member_of_a_member_changes_only_that(
     values: dict[str, Any],
-    spelling: dict[str, Any],
+    options: dict[str, Any],
     outer: str,
     inner: str,
     value: Any,
     nested: dict[str, Any],
 ) -> None:
     values = {**values, outer: nested}
-    edited = set_member(spell(values, spelling), (outer, inner), value)
+    edited = set_member(dump(values, options), (outer, inner), value)
     expected = {**values, outer: {**nested, inner: value}}
     assert json.loads(edited) == expected
     assert list(json.loads(edited)) == list(values)
 
 
 @settings(max_examples=300, deadline=None)
-@given(OBJECTS, SPELLINGS, KEYS, st.lists(VALUES, max_size=4), st.lists(KEYS, min_size=1))
+@given(OBJECTS, FORMATS, KEYS, st.lists(VALUES, max_size=4), st.lists(KEYS, min_size=1))
 def test_appended_items_stand_behind_what_was_there(
-    values: dict[str, Any], spelling: dict[str, Any], key: str, array: list[Any], items: list[str]
+    values: dict[str, Any], options: dict[str, Any], key: str, array: list[Any], items: list[str]
 ) -> None:
     values = {**values, key: array}
-    edited = append_items(spell(values, spelling), (key,), items)
+    edited = append_items(dump(values, options), (key,), items)
     assert list(json.loads(edited).items()) == list({**values, key: array + items}.items())
 
 
@@ -114,13 +114,13 @@ def test_an_object_on_one_line_stays_on_one_line() -> None:
     assert append_items('{"a": ["x"]}', ("a",), ["y"]) == '{"a": ["x", "y"]}'
 
 
-def test_text_that_is_not_ascii_and_odd_spelling_stay() -> None:
+def test_text_that_is_not_ascii_and_odd_spaces_stay() -> None:
     text = '{"名": "模型", "n": 1.0e2, "e": "\\u0041\\/", "f": {}}  \r\n'
     edited = set_member(text, ("f", "é"), "ü")
     assert edited == '{"名": "模型", "n": 1.0e2, "e": "\\u0041\\/", "f": {"é": "ü"}}  \r\n'
 
 
-def test_braces_and_quotes_inside_of_strings_are_no_structure() -> None:
+def test_braces_and_quotes_inside_of_strings_are_not_structure() -> None:
     text = '{"a": "}],\\"b\\": {", "b": {"c": "\\\\"}}'
     assert [m.key for m in members(text)] == ["a", "b"]
     assert set_member(text, ("b", "c"), 1) == '{"a": "}],\\"b\\": {", "b": {"c": 1}}'
@@ -152,5 +152,5 @@ def test_bad_json_and_a_key_that_stands_twice_are_value_errors(text: str) -> Non
         loads_without_duplicates(text)
 
 
-def test_one_key_in_two_objects_is_no_duplicate() -> None:
+def test_one_key_in_two_objects_is_not_a_duplicate() -> None:
     assert loads_without_duplicates('{"a": {"a": 1}, "b": {"a": 2}}')["b"] == {"a": 2}

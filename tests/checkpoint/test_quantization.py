@@ -293,12 +293,12 @@ def test_only_the_list_changes_in_the_text() -> None:
 
 
 @pytest.mark.parametrize("quantization", [[], "fp8", 1, True])
-def test_a_quantisation_config_that_is_no_object_is_refused(quantization: Any) -> None:
+def test_a_quantization_config_that_is_not_an_object_is_refused(quantization: Any) -> None:
     with pytest.raises(BadCheckpointError, match="quantization_config is not an object"):
         read_quantization(config_of(quantization))
 
 
 @pytest.mark.parametrize("names", ["lm_head", {"lm_head": 1}, [1], [None], 5])
-def test_a_list_that_is_no_list_of_names_is_refused(names: Any) -> None:
+def test_a_list_that_is_not_one_of_names_is_refused(names: Any) -> None:
     with pytest.raises(BadCheckpointError, match="is not a list of names"):
         plan_skip_list(read_quantization(quantized("fp8", names)))

@@ -11,12 +11,13 @@ import pytest
 from conv2linear import convert
 from tests.hub.published import HubCli, Published
 from tests.support.hub.read_server import HubServer
+from tests.support.models import TinyModel
 from tests.support.processes import RunCli
 
 
 @pytest.fixture(scope="package")
 def published(
-    tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Published]:
     root = tmp_path_factory.mktemp("hub")
     sharded = Path(shutil.copytree(tiny_model(), root / "sharded"))

@@ -19,16 +19,14 @@ from conv2linear import convert, inspect_checkpoint, restore
 from conv2linear.errors import CheckFailedError, NothingToConvertError, OutputError
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import hashes, shard_with
+from tests.support.damage import replace_header
 from tests.support.models import GLM_TYPES, TinyModel
 from tests.support.processes import RunCli
 
 
-def respell_header(path: Path, spell: Callable[[dict[str, Any]], bytes]) -> None:
-    """Spell the header of a shard in another way; the data stays."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = spell(json.loads(raw[8 : 8 + length]))
-    path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+def reformat_header(path: Path, dump: Callable[[dict[str, Any]], bytes]) -> None:
+    """Write the header of a shard in another format; the data stays."""
+    replace_header(path, lambda text: dump(json.loads(text)))
     with safe_open(path, framework="pt") as shard:
         assert list(shard.keys())  # the library itself reads it
 
@@ -48,14 +46,14 @@ def test_the_round_trip_gives_every_file_back(
     assert hashes(tmp_path / "again") == hashes(tmp_path / "linear")
 
 
-def test_quantised_checkpoints_come_back_too(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_quantized_checkpoints_come_back_too(tiny_model: TinyModel, tmp_path: Path) -> None:
     source = tiny_model("glm4v", quantized="float")
     convert(source, tmp_path / "linear", device="cpu")
     restore(tmp_path / "linear", tmp_path / "restored")
     assert hashes(tmp_path / "restored") == hashes(source)
 
 
-SPELLINGS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+FORMATS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "spaces": lambda h: json.dumps(h, indent=3).encode(),
     "keys in another order": lambda h: json.dumps(
         {k: dict(reversed(v.items())) for k, v in reversed(h.items())}
@@ -72,11 +70,9 @@ SPELLINGS: dict[str, Callable[[dict[str, Any]], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_headers_own_spelling_comes_back(
-    spelling: str, checkpoint: Path, tmp_path: Path
-) -> None:
-    respell_header(shard_with(checkpoint), SPELLINGS[spelling])
+@pytest.mark.parametrize("header", FORMATS)
+def test_the_headers_own_format_comes_back(header: str, checkpoint: Path, tmp_path: Path) -> None:
+    reformat_header(shard_with(checkpoint), FORMATS[header])
     before = hashes(checkpoint)
     convert(checkpoint, tmp_path / "linear", device="cpu")
     assert inspect_checkpoint(tmp_path / "linear").layout == "linear"
@@ -101,7 +97,7 @@ def test_without_a_record_a_header_that_is_too_short_grows(
     convert(source, tmp_path / "linear", device="cpu", model_card=False)
     (tmp_path / "linear" / "conv2linear.json").unlink()
     shard = shard_with(tmp_path / "linear")
-    respell_header(shard, lambda h: json.dumps(h, separators=(",", ":")).encode())
+    reformat_header(shard, lambda h: json.dumps(h, separators=(",", ":")).encode())
     restore(tmp_path / "linear", tmp_path / "restored")
     restored = load_file(tmp_path / "restored" / shard.name)
     original = load_file(source / shard.name)

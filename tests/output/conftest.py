@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.models import TinyModel
 from tests.support.staging import journaled
 
 
 @pytest.fixture
-def large_checkpoint(tiny_model: Callable[..., Path], tmp_path: Path) -> Path:
+def large_checkpoint(tiny_model: TinyModel, tmp_path: Path) -> Path:
     """Return a checkpoint whose shards are large enough to be worth a line of the journal."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_model("glm4v", max_shard_size="1200KB"), folder)

@@ -68,6 +68,11 @@ def change_values(
     overwrite(path, start, content)
 
 
+def swap_rows(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight whose first two rows are exchanged."""
+    return weight[[1, 0, *range(2, len(weight))]]
+
+
 def replace_tensor(
     folder: Path, name: str, tensor: torch.Tensor | None, *, new_name: str | None = None
 ) -> None:

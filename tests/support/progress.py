@@ -8,14 +8,19 @@ from conv2linear.progress import NoProgress
 
 
 class AtStep(NoProgress):
-    """Calls `action` when the step `name` begins; what it raises ends the run there."""
+    """Calls `action` when the step `name` begins; what it raises ends the run there.
+
+    `happened` tells afterwards whether it did.
+    """
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name, self.action = name, action
+        self.happened = False
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """Call the action at its step."""
         if name == self.name:
+            self.happened = True
             self.action()
 
 
@@ -34,6 +39,7 @@ class AtFirstBytes(AtStep):
         """Call the action at the first bytes."""
         if self.is_armed:
             self.is_armed = False
+            self.happened = True
             self.action()
 
 

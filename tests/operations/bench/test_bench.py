@@ -17,6 +17,7 @@ from conv2linear.operations.bench.bench import bench
 from conv2linear.operations.bench.inputs import BenchLimits
 from conv2linear.operations.bench.measure import DTYPES
 from tests.operations.bench.conftest import Plant
+from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.models import TinyModel
 
 
@@ -155,8 +156,8 @@ def test_bench_takes_the_layer_of_the_checkpoint(
     for shard in folder.glob("*.safetensors"):
         tensors |= load_file(shard)
     kernel, bias = seen[0]
-    assert torch.equal(kernel, tensors["model.visual.patch_embed.proj.weight"])
-    assert torch.equal(bias, tensors["model.visual.patch_embed.proj.bias"])
+    assert torch.equal(kernel, tensors[WEIGHT])
+    assert torch.equal(bias, tensors[BIAS])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from conv2linear.operations.convert import convert
 from tests.operations.push.pushes import SOURCE
 from tests.support.hub.store import OWNER_TOKEN
 from tests.support.hub.upload_server import HubUploadServer
+from tests.support.models import TinyModel
 
 
 @pytest.fixture(scope="package")
@@ -29,7 +30,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUploadServer]:
 
 
 @pytest.fixture(scope="package")
-def source(tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source") / "model"
     shutil.copytree(tiny_model(), folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from conv2linear import Check, Verification, convert, verify
-from conv2linear.equivalence.outcome import Step
-from conv2linear.errors import CheckFailedError, DeviceError, HubError, SourceNotFoundError
-from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
-from conv2linear.operations.verify.result import Outcome
-from conv2linear.operations.verify.subject import Subject, open_subject
-from conv2linear.operations.verify.verify import CHECKS, NamedCheck, run_check
-from conv2linear.sources.folder import Folder
+from conv2linear import Verification, convert, verify
+from conv2linear.errors import DeviceError, SourceNotFoundError
 from tests.support.checkpoints import BIAS, WEIGHT
-from tests.support.contents import byte_range, shard_with
-from tests.support.damage import change_values, edit_header, edit_json, flip_bit
+from tests.support.contents import byte_range, sha256, shard_with
+from tests.support.damage import change_values, edit_header, edit_json, flip_bit, swap_rows
 from tests.support.processes import RunCli
 from tests.support.progress import SeenProgress
 
@@ -46,10 +39,6 @@ def test_a_converted_checkpoint_passes_every_check(linear: Path, source: Path) -
     assert verification.passed
     assert set(outcomes(verification).values()) == {"pass"}
     assert verification.equivalences[0].linear is not None
-
-
-def swap_rows(weight: torch.Tensor) -> torch.Tensor:
-    return weight[[1, 0, *range(2, len(weight))]]
 
 
 def swap_axes(weight: torch.Tensor) -> torch.Tensor:
@@ -175,11 +164,11 @@ def tamper_with_manifest(folder: Path) -> None:
     change_values(folder, swap_rows)
     path = shard_with(folder, WEIGHT)
     start, end = byte_range(path, WEIGHT)
-    sha256 = hashlib.sha256(path.read_bytes()[start:end]).hexdigest()
+    digest = sha256(path.read_bytes()[start:end])
 
     def change(manifest: dict[str, Any]) -> None:
         record = next(t for t in manifest["tensors"] if t["name"] == WEIGHT)
-        record["sha256"] = sha256
+        record["sha256"] = digest
 
     edit_json(folder / "conv2linear.json", change)
 
@@ -243,7 +232,7 @@ def test_a_conv3d_checkpoint_is_not_sound(source: Path) -> None:
     assert {c.name for c in verification.failed} == {"layout", "config"}
 
 
-def test_a_missing_checkpoint_source_or_device_is_no_failed_check(
+def test_a_missing_checkpoint_source_or_device_is_not_a_failed_check(
     linear: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceNotFoundError):
@@ -263,46 +252,6 @@ def test_an_overlay_is_verified_for_what_it_holds(source: Path, tmp_path: Path) 
     flip_bit(tmp_path / "overlay", WEIGHT)
     failed = verify(tmp_path / "overlay", source=source, device="cpu").failed
     assert {"recorded tensors", "equivalence", "source"} <= {c.name for c in failed}
-
-
-def test_a_check_finds_something_fails_or_is_skipped(linear: Path) -> None:
-    def run(error: Exception | None) -> Check | None:
-        def check(_: Subject) -> str:
-            if error is not None:
-                raise error
-            return "found"
-
-        return run_check(NamedCheck("a check", check), open_subject(linear))
-
-    assert run(None) == Check("a check", Outcome.PASS, "found")
-    assert run(CheckFailedError("wrong")) == Check("a check", Outcome.FAIL, "wrong")
-    assert run(SkippedError("why")) == Check("a check", Outcome.SKIP, "why")
-    assert run(NotAskedForError()) is None
-    with pytest.raises(HubError):  # the check could not be made: that is not an outcome
-        run(HubError("no answer"))
-
-
-def test_the_table_names_all_that_a_check_needs(tmp_path: Path) -> None:
-    """On a subject with nothing in it, the table alone decides what is not made, and why."""
-    empty = Subject(Folder(tmp_path))
-    made = {check.name: run_check(check, empty) for check in CHECKS}
-    not_made = {name for name, check in made.items() if check is None}
-    assert not_made == {"source", "checksums", "engine transformers"}
-    for check in CHECKS:
-        reasons = []
-        for need in check.needs:
-            try:
-                need(empty)
-            except (SkippedError, NotAskedForError) as reason:
-                reasons.append(str(reason))
-        found = made[check.name]
-        if found is not None:
-            assert found.outcome is Outcome.SKIP
-            assert not reasons or found.detail == reasons[0]
-
-
-def test_the_steps_of_the_equivalence_check_are_checks_of_the_same_name() -> None:
-    assert set(Step) <= {check.name for check in CHECKS}
 
 
 def test_paths_may_be_text_and_every_step_is_told(linear: Path, source: Path) -> None:
