@@ -1,4 +1,4 @@
-"""Every error that conv2linear raises on purpose: one line of message, and a hint what to do."""
+"""Every error that conv2linear raises: a message of one line, and a hint what to do about it."""
 
 from __future__ import annotations
 

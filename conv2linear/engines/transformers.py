@@ -1,4 +1,4 @@
-"""Load a linear checkpoint with the installed transformers, and say what came of it.
+"""Load a linear checkpoint with the installed transformers, and describe the layer that it built.
 
 Run as a program in a process of its own, since transformers patches classes for the whole process:
 with the path of a checkpoint as its argument it prints one JSON object. The text and vision layers
@@ -15,8 +15,9 @@ from typing import Any
 def load_patch_embedding(folder: str) -> dict[str, Any]:
     """Load a checkpoint and describe its patch embedding.
 
-    Returns `module` (class of the layer), `dtype`, `shape`, `missing`, `mismatched` (keys of patch
-    embeddings), `values_equal` and `outputs_equal` (against the tensors of the file).
+    Returns `module` (the class of the layer), `is_linear`, and `missing` and `mismatched` (keys of
+    patch embeddings). A linear layer also has `dtype`, `shape`, and `values_equal` and
+    `outputs_equal`, which compare it with the tensors of the file.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -76,7 +77,7 @@ def _read_tensors(folder: str) -> tuple[Any, Any]:
     found: dict[str, Any] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with safe_open(path, framework="pt") as shard:
-            for key in shard.keys():  # noqa: SIM118 - a shard is no dictionary
+            for key in shard.keys():  # noqa: SIM118 - a shard is not a dictionary
                 if "patch_embed." in key and "proj." in key:
                     found[key.rpartition(".")[2]] = shard.get_tensor(key)
     return found["weight"], found.get("bias")
