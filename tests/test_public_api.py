@@ -252,6 +252,36 @@ def test_an_option_that_makes_no_sense_is_a_conv2linear_error(
     assert sorted(tmp_path.iterdir()) == [checkpoint]
 
 
+@pytest.mark.parametrize("revision", ["a\0", "\ud800", "a\nb"], ids=ascii)
+def test_a_revision_that_no_commit_can_have_is_a_conv2linear_error(
+    revision: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    conv2linear.convert(checkpoint, tmp_path / "linear", device="cpu")
+    with pytest.raises(conv2linear.SourceNotFoundError, match="is not the name of a revision"):
+        conv2linear.inspect_checkpoint("org/name", revision=revision)
+    with pytest.raises(Conv2LinearError, match="is not the name of a branch"):
+        conv2linear.plan_push(tmp_path / "linear", "org/name", revision=revision)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda verification, path: conv2linear.write_report(verification, path),
+        lambda verification, path: conv2linear.plot_bench(verification, f"{path}.png"),
+    ],
+    ids=["write_report", "plot_bench"],
+)
+@pytest.mark.parametrize("path", [LONG, "a\0b", "no/such/folder/x"], ids=["long", "NUL", "nowhere"])
+def test_a_file_that_cannot_be_written_is_a_conv2linear_error(
+    call: Callable[[Any, str], None], path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verification = conv2linear.Verification("a", None, checks=(), equivalences=())
+    with pytest.raises(Conv2LinearError):
+        call(verification, path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_out_whose_staging_folder_has_too_long_a_name_is_an_output_error(
     checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -27,14 +27,14 @@ class HubTarget:
     """A branch of a model repository on the Hub; neither needs to exist yet.
 
     Raises `SourceNotFoundError` where `repo_id` is not a repository id, and `Conv2LinearError`
-    where `branch` names a pull request or a commit.
+    where `branch` names a pull request or a commit, or cannot be a name.
     """
 
     def __init__(self, repo_id: str, branch: str) -> None:
         check_repo_id(repo_id)
-        if _NOT_A_BRANCH.fullmatch(branch):
+        if _NOT_A_BRANCH.fullmatch(branch) or not branch.isprintable():
             raise Conv2LinearError(
-                f"{branch} is not the name of a branch",
+                f"{branch if branch.isprintable() else ascii(branch)} is not the name of a branch",
                 hint="--revision takes a branch; it is made where there is none",
             )
         self.repo_id, self.branch = repo_id, branch

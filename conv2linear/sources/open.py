@@ -36,6 +36,9 @@ def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
     named = match["revision"]
     if revision and named and revision != named:
         raise Conv2LinearError(f"two revisions: {named!r} in {name} and {revision!r}")
+    revision = revision or named
+    if revision is not None and not revision.isprintable():
+        raise SourceNotFoundError(f"{revision!a} is not the name of a revision")
     from conv2linear.hub.repository import open_repository  # loads huggingface_hub: not for folders
 
-    return open_repository(match["repo_id"], revision=revision or named)
+    return open_repository(match["repo_id"], revision=revision)
