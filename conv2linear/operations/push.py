@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conv2linear.errors import CheckFailedError, HubError
 from conv2linear.hub.commit import LocalFile, Published
@@ -73,8 +73,10 @@ def plan_push(
     destination = Destination(
         repo_id, revision or DEFAULT_BRANCH, create_pr=create_pr, private=private
     )
-    with open_publication(checkpoint, destination, RecordedProgress(progress)) as publication:
-        return build_push_plan(look(publication))
+    recorded = RecordedProgress(progress)
+    with open_publication(checkpoint, destination, recorded) as publication:
+        plan = build_push_plan(look(publication))
+    return replace(plan, warnings=recorded.warnings)
 
 
 def push(

@@ -87,6 +87,7 @@ class PushPlan(Result):
     create_pr: bool
     private: bool
     operations: tuple[Operation, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def pending(self) -> tuple[Operation, ...]:

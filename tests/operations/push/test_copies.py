@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conv2linear.errors import HubError, SourceNotFoundError
+from conv2linear.errors import Conv2LinearWarning, HubError, SourceNotFoundError
 from conv2linear.operations.convert import convert
-from conv2linear.operations.push import push
+from conv2linear.operations.push import plan_push, push
 from tests.operations.push.pushes import SOURCE, Warnings, shard_bytes
 from tests.support.contents import read_files
 from tests.support.hub.exchanges import Fault, gated
@@ -75,6 +75,9 @@ def test_a_source_without_access_is_not_needed_for_a_whole_checkpoint(
         with pytest.raises(SourceNotFoundError, match="gated"):
             push(overlay, repo_id)
         assert repo_id not in hub.repositories_by_id
+        with pytest.warns(Conv2LinearWarning, match="gated"):
+            planned = plan_push(full, repo_id)
+        assert any("gated" in warning for warning in planned.warnings)
         push(full, repo_id, progress=progress)
     assert hub.contents(repo_id) == read_files(full)
     assert any("gated" in said for said in progress.said)
