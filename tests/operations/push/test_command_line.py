@@ -40,7 +40,7 @@ def test_the_json_has_the_fields_of_plan_and_result(
     head = ["schema_version", "command", "dry_run", "repo_id"]
     sums = ["uploaded_bytes", "downloaded_bytes", "copied_bytes", "copied_file_count"]
     place = ["parent", "creates_repository", "creates_branch", "create_pr", "private"]
-    assert list(planned) == [*head, "branch", *place, "operations", *sums]
+    assert list(planned) == [*head, "branch", *place, "operations", "warnings", *sums]
     commit = ["revision", "commit_sha", "url", "is_pull_request", "operations"]
     sums.remove("downloaded_bytes")
     assert list(done) == [*head, *commit, *sums, "warnings"]
