@@ -96,7 +96,9 @@ def test_a_number_that_is_not_finite_becomes_none(number: float) -> None:
     assert to_json_value({"error": [number, 1.0]}) == {"error": [None, 1.0]}
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", 1j, Part], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), b"bytes", 1j, Part], ids=["object", "bytes", "complex", "class"]
+)
 def test_what_has_no_form_in_json_is_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError, match="has no form in JSON"):
         to_json_value([value])
