@@ -180,7 +180,7 @@ def _matches_loosely(module: str, entry: str) -> bool:
 
 
 def _regex_matches(pattern: str, module: str, *, end: str = "") -> bool:
-    if not _is_quick(pattern):
+    if not ends_soon(pattern):
         return False  # then our own entry is added, which harms nothing
     try:
         with warnings.catch_warnings():
@@ -190,7 +190,7 @@ def _regex_matches(pattern: str, module: str, *, end: str = "") -> bool:
         return False  # the engines stop at such an entry themselves
 
 
-def _is_quick(pattern: str) -> bool:
+def ends_soon(pattern: str) -> bool:
     """Tell whether matching surely ends soon: a pattern from outside may backtrack for ever."""
     repeats = len(re.findall(r"[*+?{]", pattern))
     return (

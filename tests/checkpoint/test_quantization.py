@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 from compressed_tensors.quantization import QuantizationConfig
-from compressed_tensors.utils import is_match
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from torch import nn
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from conv2linear.checkpoint.config import ModelConfig, parse_config
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
 from conv2linear.checkpoint.quantization import (
-    COMPRESSED_TENSORS_ENTRIES,
     SKIP_LIST_FIELDS,
     UNAFFECTED_METHODS,
-    Quantization,
-    _is_quick,
     edit_skip_list,
     plan_skip_list,
     read_quantization,
@@ -57,73 +49,7 @@ def convert_config(config: ModelConfig) -> tuple[dict[str, Any], str | None]:
     return edit_skip_list(config, edit).values["quantization_config"], edit.refusal_reason
 
 
-# --- how names match ------------------------------------------------------------------------------
-
-NAMES = ["model", "visual", "model.visual", "patch_embed", "linear_proj", "proj", "lm_head", "l"]
-CLASSES = ["Linear", "Module"]
-SYNTAX = ["re:", ".", r"\.", ".*", "$", "^", "|", "(", ")", "*", "+", "_", "["]
-ENTRIES = st.lists(st.sampled_from([*NAMES, *CLASSES, *SYNTAX]), max_size=6).map("".join)
-
-
-def is_skipped_by(method: str, entry: str) -> bool:
-    return Quantization(method, (), {SKIP_LIST_FIELDS[method][0]: [entry]}).covers()
-
-
-@pytest.mark.filterwarnings("ignore:Possible nested set")
-@settings(max_examples=1000, deadline=None)
-@given(ENTRIES)
-@example("model.visual")
-@example("model.visual.patch_embed")
-@example("model.visual.patch_embed.proj")
-@example("model.visual.patch_embed.linear")
-@example("visual")
-@example("linear_proj")
-@example("proj")
-@example("lm_head|model.visual")
-@example("")
-@example(REGEX_ENTRY)
-def test_a_list_of_modules_covers_what_transformers_would_not_convert(entry: str) -> None:
-    try:
-        expected = not should_convert_module(LINEAR_MODULE, [entry])
-    except re.error:
-        expected = False  # transformers stops there: nothing is covered
-    if _is_quick(entry):  # what might not end is never tried, and covers nothing
-        assert is_skipped_by("fp8", entry) == expected
-
-
-@pytest.mark.filterwarnings("ignore:Possible nested set")
-@settings(max_examples=1000, deadline=None)
-@given(ENTRIES)
-@example("model.visual")
-@example(LINEAR_MODULE)
-@example("Linear")
-@example("linear_proj")
-@example("re:model.visual")
-@example("re:.*proj")
-@example("re:visual")
-@example(REGEX_ENTRY)
-def test_an_ignore_list_covers_what_compressed_tensors_would_not_quantise(entry: str) -> None:
-    try:
-        expected = is_match(LINEAR_MODULE, nn.Linear(1, 1), entry)
-    except re.error:
-        expected = False
-    assert is_skipped_by("compressed-tensors", entry) == expected
-
-
-def test_our_entries_cover_the_linear_layer_where_they_are_added() -> None:
-    for entry in COMPRESSED_TENSORS_ENTRIES:
-        assert is_match(LINEAR_MODULE, nn.Linear(1, 1), entry)
-    assert is_match("visual.patch_embed.linear_proj", nn.Linear(1, 1), REGEX_ENTRY)
-    assert not should_convert_module(LINEAR_MODULE, [LINEAR_MODULE])
-    for other in ("model.visual.blocks.0.attn.proj", "model.visual.merger.proj", "lm_head"):
-        assert not any(is_match(other, nn.Linear(1, 1), e) for e in COMPRESSED_TENSORS_ENTRIES)
-        assert should_convert_module(other, [LINEAR_MODULE])
-
-
-# --- what is done for each method -----------------------------------------------------------------
-
-
-def test_a_checkpoint_that_is_not_quantised_needs_nothing() -> None:
+def test_a_checkpoint_that_is_not_quantized_needs_nothing() -> None:
     config = parse_config('{"model_type": "glm4v"}')
     assert read_quantization(config) is None
     edit = plan_skip_list(None)
@@ -267,11 +193,11 @@ def test_a_method_that_was_never_tried_is_dangerous_and_left_untouched(method: s
     assert edit_skip_list(config, edit).text == config.text
 
 
-def test_a_quantisation_without_a_method_is_dangerous() -> None:
+def test_a_quantization_without_a_method_is_dangerous() -> None:
     assert convert_config(config_of({"bits": 4}))[1] is not None
 
 
-def test_a_quantisation_config_inside_of_text_config_is_edited_there() -> None:
+def test_a_quantization_config_inside_of_text_config_is_edited_there() -> None:
     inner = {"quant_method": "fp8", "modules_to_not_convert": ["lm_head"]}
     config = parse_config(
         json.dumps({"model_type": "glm4v", "text_config": {"a": 1, "quantization_config": inner}})

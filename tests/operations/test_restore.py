@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from safetensors.torch import load_file
 from conv2linear import convert, inspect_checkpoint, restore
 from conv2linear.errors import CheckFailedError, NothingToConvertError, OutputError
 from tests.support.checkpoints import WEIGHT
-from tests.support.contents import hashes, shard_with
-from tests.support.damage import replace_header
+from tests.support.contents import hashes, shard_with, split_shard
+from tests.support.damage import flip_bit, replace_header
 from tests.support.models import GLM_TYPES, TinyModel
 from tests.support.processes import RunCli
 
@@ -104,20 +103,14 @@ def test_without_a_record_a_header_that_is_too_short_grows(
     assert restored.keys() == original.keys()
     assert all(restored[name].equal(original[name]) for name in original)
     assert restored[WEIGHT].shape == original[WEIGHT].shape
-    raw = (tmp_path / "restored" / shard.name).read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    assert length % 8 == 0
+    header, _ = split_shard(tmp_path / "restored" / shard.name)
+    assert len(header) % 8 == 0
     assert inspect_checkpoint(tmp_path / "restored").layout == "conv3d"
 
 
 def test_a_weight_that_was_changed_is_not_restored(checkpoint: Path, tmp_path: Path) -> None:
     convert(checkpoint, tmp_path / "linear", device="cpu")
-    shard = shard_with(tmp_path / "linear")
-    raw = bytearray(shard.read_bytes())
-    (length,) = struct.unpack("<Q", raw[:8])
-    start = 8 + length + json.loads(raw[8 : 8 + length])[WEIGHT]["data_offsets"][0]
-    raw[start] ^= 1
-    shard.write_bytes(raw)
+    flip_bit(tmp_path / "linear", WEIGHT)
     with pytest.raises(CheckFailedError, match=WEIGHT):
         restore(tmp_path / "linear", tmp_path / "restored")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["linear", "model"]

@@ -5,60 +5,15 @@ PyYAML's `safe_load` and the model cards of huggingface_hub say what it holds be
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from typing import Any
 
 import pytest
-import yaml
 from huggingface_hub import ModelCard
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from conv2linear.record.front_matter import add_to_front_matter
 from conv2linear.record.yaml_text import FrontMatterError
-
-TAG = "conv2linear"
-BASE = "org/name"
-
-
-def read(card: str) -> Any:
-    """Return what the front matter of a card holds, found as the Hub's own client finds it."""
-    match = REGEX_YAML_BLOCK.search(card)
-    assert match is not None
-    return yaml.safe_load(match.group(2) + match.group(3)[0]) or {}  # the last line with its end
-
-
-def expect(before: dict[str, Any]) -> dict[str, Any]:
-    """Return what a front matter must hold once the tag and the base model are added."""
-    tags = before.get("tags")
-    if isinstance(tags, list):
-        new = tags if TAG in tags else [*tags, TAG]
-    else:
-        new = [TAG] if tags is None else tags if tags == TAG else [tags, TAG]
-    base = {} if "base_model" in before else {"base_model": BASE}
-    return {**before, "tags": new, **base}
-
-
-def is_subsequence(part: str, text: str) -> bool:
-    characters = iter(text)
-    return all(each in characters for each in part)
-
-
-def check(front: str, *, eol: str = "\n", keeps_all: bool = True) -> str:
-    """Add to a front matter, compare with what must come of it, and return the new card."""
-    card = f"---{eol}{front}---{eol}# A model{eol}"
-    after = add_to_front_matter(card, tag=TAG, base_model=BASE)
-    before = yaml.safe_load(front) or {}
-    assert read(after) == expect(before), after
-    assert after.endswith(f"---{eol}# A model{eol}")
-    if keeps_all:
-        assert is_subsequence(card, after), after
-    assert add_to_front_matter(after, tag=TAG, base_model=BASE) == after
-    return after
-
+from tests.record.front_matters import BASE, TAG, check, read
+from tests.support.processes import run_python
 
 BLOCK = {
     "empty": "",
@@ -235,132 +190,6 @@ def test_front_matter_after_a_byte_order_mark_and_blank_lines_is_found() -> None
     assert after == "\ufeff\n---\nlicense: mit\ntags:\n- conv2linear\n---\n"
 
 
-KEYS = ("tags", "base_model", "license", "model-index", "x y", "中文", "tags: a")
-TEXTS = st.text(alphabet="ab ,:[]{}#&*!|>'\"-?\n中😀é%@`", max_size=8)
-SCALARS = st.one_of(TEXTS, st.none(), st.booleans(), st.integers(-9, 9), st.just(TAG))
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-TAGS = st.one_of(st.lists(st.one_of(SCALARS, VALUES), max_size=4), SCALARS)
-
-
-@st.composite
-def dumped(draw: st.DrawFn) -> str:
-    """Draw a mapping as PyYAML writes it, in one of its styles, with values that are shared."""
-    data = draw(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
-    if draw(st.booleans()):
-        data["tags"] = draw(TAGS)
-    if "tags" in data and not isinstance(data["tags"], dict) and draw(st.booleans()):
-        data[draw(st.sampled_from(["a", "zz"]))] = draw(
-            st.sampled_from([data["tags"], [data["tags"]], {"tags": data["tags"]}])
-        )
-    keys = draw(st.permutations(list(data)))
-    text: str = yaml.safe_dump(
-        {key: data[key] for key in keys},
-        sort_keys=False,
-        allow_unicode=draw(st.booleans()),
-        default_flow_style=draw(st.sampled_from([True, False, None])),
-        default_style=draw(st.sampled_from([None, None, "'", '"', "|", ">"])),
-        indent=draw(st.sampled_from([2, 4, 7])),
-        width=draw(st.sampled_from([5, 20, 80])),
-    )
-    return text
-
-
-def has_usable_tags(data: Any) -> bool:
-    return not isinstance(data.get("tags"), dict)
-
-
-def is_one_block(front: str) -> bool:
-    """Tell whether no line of it looks like the end of the front matter."""
-    return not any(line.rstrip(" \t") == "---" for line in front.splitlines())
-
-
-@given(dumped())
-def test_whatever_pyyaml_writes_is_added_to(front: str) -> None:
-    assume(is_one_block(front) and has_usable_tags(yaml.safe_load(front)))
-    check(front, keeps_all=False)
-
-
-ITEMS = ("vision", "'o, cr'", '"a]b"', "3", "~", "中文", "[a, b]", "{a: b}", "&i x", "a: b", "")
-COMMENTS = st.sampled_from(["", "", " # c", "   # - c: [", "  "])
-
-
-@st.composite
-def written(draw: st.DrawFn) -> str:
-    """Draw a front matter as people write them, with comments and odd layouts."""
-
-    def block_list(pad: str) -> str:
-        dash = pad + " " * draw(st.integers(0, 3))
-        items = draw(st.lists(st.sampled_from(ITEMS), min_size=1, max_size=3))
-        lines = [f"{dash}- {item}{draw(COMMENTS)}\n" for item in items]
-        return draw(COMMENTS) + "\n" + draw(st.sampled_from(["", "\n", "# c\n"])).join(lines)
-
-    def flow_list(pad: str) -> str:
-        items = draw(st.lists(st.sampled_from(ITEMS[:-1]), max_size=3))
-        comma = draw(st.sampled_from([", ", ",", f",\n{pad}  ", f" # c\n{pad} , "]))
-        end = draw(st.sampled_from(["]", " ]", f"\n{pad} ]", f" # c\n{pad} ]"]))
-        trailing = draw(st.sampled_from(["", ",", " ,"])) if items else ""
-        start = draw(st.sampled_from(["[", "[ ", f"[\n{pad}  "]))
-        return " " + start + comma.join(items) + trailing + end + draw(COMMENTS) + "\n"
-
-    def scalar(pad: str) -> str:
-        value = draw(st.sampled_from([*ITEMS[:6], "", f"a, b\n{pad}  c", f"'a\n\n{pad} b'"]))
-        return f" {value}{draw(COMMENTS)}\n"
-
-    def literal(pad: str) -> str:
-        header = draw(st.sampled_from(["|", ">", "|-", "|+", ">+", "|2"]))
-        return f" {header}{draw(COMMENTS)}\n{pad}  tags:\n{pad}  - a\n" + "\n" * draw(
-            st.integers(0, 2)
-        )
-
-    pad = " " * draw(st.sampled_from([0, 0, 0, 2]))
-    lines = []
-    for key in draw(st.permutations(["tags", "license", "base_model", "z"]))[
-        : draw(st.integers(1, 4))
-    ]:
-        shown = draw(st.sampled_from([key, f"'{key}'", f'"{key}"', f"&k{key[0]} {key}"]))
-        value = draw(st.sampled_from([block_list, flow_list, scalar, literal]))(pad)
-        lines.append(f"{pad}{shown}:{value}")
-        lines.append(draw(st.sampled_from(["", "", "\n", f"{pad}# c\n", "# tags: x\n"])))
-    return "".join(lines) + draw(st.sampled_from(["", "", "...\n"]))
-
-
-@given(written(), st.sampled_from(["\n", "\r\n"]))
-def test_whatever_people_write_is_added_to(front: str, eol: str) -> None:
-    front = front.replace("\n", eol)
-    try:
-        data = yaml.safe_load(front)
-    except yaml.YAMLError:
-        assume(False)
-    assume(isinstance(data, dict) and has_usable_tags(data))
-    check(front, eol=eol, keeps_all="~" not in front)
-
-
-@given(st.text(alphabet="ab-[]{}:,#&*!|>'\"? \n\t\r%", max_size=40))
-def test_no_text_breaks_the_editor(front: str) -> None:
-    card = f"---\n{front}\n---\n"
-    try:
-        before = yaml.safe_load(front + "\n")
-    except yaml.YAMLError:
-        before = None
-    try:
-        after = add_to_front_matter(card, tag=TAG, base_model=BASE)
-    except FrontMatterError:
-        return
-    if isinstance(before, dict) and "---" not in front:
-        assert read(after) == expect(before)
-
-
 def test_help_does_not_load_pyyaml() -> None:
     code = "import sys; from conv2linear.cli.app import run; run(['convert', '--help'])"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}; sys.exit('yaml' in sys.modules)"],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0
+    assert run_python(f"{code}; sys.exit('yaml' in sys.modules)").code == 0

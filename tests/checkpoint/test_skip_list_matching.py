@@ -1,0 +1,81 @@
+"""An entry of a skip list covers what transformers and compressed-tensors take it to cover."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from compressed_tensors.utils import is_match
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+from conv2linear.checkpoint.model_types import LINEAR_MODULE
+from conv2linear.checkpoint.quantization import (
+    COMPRESSED_TENSORS_ENTRIES,
+    SKIP_LIST_FIELDS,
+    Quantization,
+    ends_soon,
+)
+
+REGEX_ENTRY = r"re:.*patch_embed\.linear_proj$"
+NAMES = ["model", "visual", "model.visual", "patch_embed", "linear_proj", "proj", "lm_head", "l"]
+CLASSES = ["Linear", "Module"]
+SYNTAX = ["re:", ".", r"\.", ".*", "$", "^", "|", "(", ")", "*", "+", "_", "["]
+ENTRIES = st.lists(st.sampled_from([*NAMES, *CLASSES, *SYNTAX]), max_size=6).map("".join)
+
+
+def is_skipped_by(method: str, entry: str) -> bool:
+    return Quantization(method, (), {SKIP_LIST_FIELDS[method][0]: [entry]}).covers()
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set")
+@settings(max_examples=1000, deadline=None)
+@given(ENTRIES)
+@example("model.visual")
+@example("model.visual.patch_embed")
+@example("model.visual.patch_embed.proj")
+@example("model.visual.patch_embed.linear")
+@example("visual")
+@example("linear_proj")
+@example("proj")
+@example("lm_head|model.visual")
+@example("")
+@example(REGEX_ENTRY)
+def test_a_list_of_modules_covers_what_transformers_would_not_convert(entry: str) -> None:
+    try:
+        expected = not should_convert_module(LINEAR_MODULE, [entry])
+    except re.error:
+        expected = False  # transformers stops there: nothing is covered
+    if ends_soon(entry):  # what might not end is never tried, and covers nothing
+        assert is_skipped_by("fp8", entry) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set")
+@settings(max_examples=1000, deadline=None)
+@given(ENTRIES)
+@example("model.visual")
+@example(LINEAR_MODULE)
+@example("Linear")
+@example("linear_proj")
+@example("re:model.visual")
+@example("re:.*proj")
+@example("re:visual")
+@example(REGEX_ENTRY)
+def test_an_ignore_list_covers_what_compressed_tensors_would_not_quantize(entry: str) -> None:
+    try:
+        expected = is_match(LINEAR_MODULE, nn.Linear(1, 1), entry)
+    except re.error:
+        expected = False
+    assert is_skipped_by("compressed-tensors", entry) == expected
+
+
+def test_our_entries_cover_the_linear_layer_where_they_are_added() -> None:
+    for entry in COMPRESSED_TENSORS_ENTRIES:
+        assert is_match(LINEAR_MODULE, nn.Linear(1, 1), entry)
+    assert is_match("visual.patch_embed.linear_proj", nn.Linear(1, 1), REGEX_ENTRY)
+    assert not should_convert_module(LINEAR_MODULE, [LINEAR_MODULE])
+    for other in ("model.visual.blocks.0.attn.proj", "model.visual.merger.proj", "lm_head"):
+        assert not any(is_match(other, nn.Linear(1, 1), e) for e in COMPRESSED_TENSORS_ENTRIES)
+        assert should_convert_module(other, [LINEAR_MODULE])
