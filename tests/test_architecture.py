@@ -114,7 +114,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-COMMANDS = ["", "inspect", "convert", "verify", "restore"]
+COMMANDS = ["", "inspect", "convert", "verify", "restore", "push", "engines", "bench"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

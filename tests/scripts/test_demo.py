@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,26 @@ def test_the_demo_takes_a_checkpoint_there_and_back(tmp_path: Path) -> None:
         assert line.endswith(f"BF16 {shape}")
         assert line in done.stdout
     assert hashes(restored) == hashes(source) != hashes(linear)
+    assert session_in_readme(without=done.stderr) == steps(done.stdout)
+
+
+def session_in_readme(*, without: str) -> list[str]:
+    """Return the session that the README shows, without the lines that go to stderr."""
+    readme = (ROOT / "README.md").read_text()
+    session = readme.partition("## A session\n")[2].partition("```console\n")[2].partition("```")[0]
+    told = mask(without)
+    return [line for line in mask(session) if line not in told]
+
+
+def steps(stdout: str) -> list[str]:
+    """Return what the demo prints once its checkpoint is made."""
+    return mask("# What is it" + stdout.partition("# What is it")[2])
+
+
+def mask(text: str) -> list[str]:
+    """Return the lines of a text without numbers, and without the name of the device."""
+    text = re.sub(r"on (?:cpu|cuda:\d+)(?: \(.*\))?:", "on DEVICE:", text)
+    return [re.sub(r"\d[\d.]*", "0", line) for line in text.splitlines() if line]
 
 
 def test_the_demo_ends_where_a_command_fails(tmp_path: Path) -> None:
