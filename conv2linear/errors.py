@@ -65,6 +65,10 @@ class DeviceError(Conv2LinearError):
     """The device that was asked for does not exist here, or cannot be used."""
 
 
+class EngineError(Conv2LinearError):
+    """The engine that was asked for is not installed here, or cannot load such a checkpoint."""
+
+
 class CheckFailedError(Conv2LinearError):
     """A check found a difference: nothing has been saved, or the checkpoint is not sound."""
 

@@ -16,7 +16,7 @@ from conv2linear.cli.output import Output
 if TYPE_CHECKING:
     from conv2linear.operations.verify.result import Verification
 
-_STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "not done": "bold red"}
 
 
 def verify_command(
@@ -32,7 +32,13 @@ def verify_command(
         ),
     ] = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums", help="Hash every file; fill in what is not on record.")
+        bool, typer.Option("--checksums", help="Hash every file, and compare with the record.")
+    ] = False,
+    record_checksums: Annotated[
+        bool,
+        typer.Option(
+            "--record-checksums", help="The same, and write what it lacks into conv2linear.json."
+        ),
     ] = False,
     engine: Annotated[
         str | None,
@@ -51,23 +57,33 @@ def verify_command(
     """Check that a linear checkpoint is sound; exit 0 only if nothing failed."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.operations.verify.report import write_report  # not for --help
+        from conv2linear.operations.verify.report import check_report  # not for --help
         from conv2linear.operations.verify.verify import verify
 
+        if report is not None:
+            check_report(report, checkpoint, source)
         verification = verify(
             checkpoint,
             source=source,
             checksums=checksums,
+            record_checksums=record_checksums,
             engine=engine,
             device=device,
             workers=workers,
             progress=progress,
         )
-        if report is not None:
-            write_report(verification, report)
     output.result("verify", verification.to_dict(), _table(verification))
+    if report is not None:
+        _write_report(output, verification, report)
     if not verification.passed:
-        raise typer.Exit(1)
+        raise typer.Exit(verification.exit_code)
+
+
+def _write_report(output: Output, verification: Verification, path: Path) -> None:
+    with output.running():
+        from conv2linear.operations.verify.report import write_report  # not for --help
+
+        write_report(verification, path)
 
 
 def _table(verification: Verification) -> Table:
@@ -78,7 +94,7 @@ def _table(verification: Verification) -> Table:
     for check in verification.checks:
         style = _STYLES[check.outcome]
         table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(format_text(check.detail)))
-    verdict = "sound" if verification.passed else "not sound"
+    verdict = ("sound", "not sound", "not verified as asked")[verification.exit_code]
     style = _STYLES["pass" if verification.passed else "fail"]
     table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))
     return table

@@ -11,20 +11,28 @@ import json
 import sys
 from typing import Any
 
+NOT_THE_CHECKPOINT = 3  # exit code: a package is missing, or there is not enough memory
+
 
 def load_patch_embedding(folder: str) -> dict[str, Any]:
     """Load a checkpoint and describe its patch embedding.
 
     Returns `module` (the class of the layer), `is_linear`, and `missing` and `mismatched` (keys of
-    patch embeddings). A linear layer also has `dtype`, `shape`, and `values_equal` and
-    `outputs_equal`, which compare it with the tensors of the file.
+    patch embeddings). A linear layer also has `dtype`, `shape`, `stored_dtype`, and `values_equal`
+    and `outputs_equal`, which compare it with the tensors of the file, cast to the dtype that
+    config.json gives the model, as transformers does.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     config = _without_layers(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     model, info = AutoModelForImageTextToText.from_pretrained(
-        folder, config=config, dtype="auto", output_loading_info=True
+        folder,
+        config=config,
+        dtype="auto",
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
     )
     modules = model.named_modules()
     module: Any = next(module for name, module in modules if name.endswith("patch_embed"))
@@ -37,6 +45,9 @@ def load_patch_embedding(folder: str) -> dict[str, Any]:
     }
     if result["is_linear"] and layer is not None:
         weight, bias = _read_tensors(folder)
+        stored_dtype = weight.dtype
+        weight = weight.to(layer.weight.dtype)
+        bias = None if bias is None else bias.to(layer.weight.dtype)
         patches = torch.randn(64, weight.shape[1], generator=torch.Generator().manual_seed(0))
         patches = patches.to(weight.dtype)
         with torch.inference_mode():
@@ -44,6 +55,7 @@ def load_patch_embedding(folder: str) -> dict[str, Any]:
         expected = torch.nn.functional.linear(patches, weight, bias)
         result |= {
             "dtype": str(layer.weight.dtype).removeprefix("torch."),
+            "stored_dtype": str(stored_dtype).removeprefix("torch."),
             "shape": list(layer.weight.shape),
             "values_equal": torch.equal(layer.weight.detach().cpu(), weight)
             and (bias is None or torch.equal(layer.bias.detach().cpu(), bias)),
@@ -83,5 +95,13 @@ def _read_tensors(folder: str) -> tuple[Any, Any]:
     return found["weight"], found.get("bias")
 
 
+def _main(folder: str) -> None:
+    try:
+        print(json.dumps(load_patch_embedding(folder)))
+    except (ImportError, MemoryError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(NOT_THE_CHECKPOINT)
+
+
 if __name__ == "__main__":
-    print(json.dumps(load_patch_embedding(sys.argv[1])))
+    _main(sys.argv[1])

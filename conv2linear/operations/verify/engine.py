@@ -9,8 +9,9 @@ from typing import Any
 
 from conv2linear.engines.detection import installed_engines
 from conv2linear.engines.process import run_module
+from conv2linear.engines.transformers import NOT_THE_CHECKPOINT
 from conv2linear.errors import CheckFailedError, Conv2LinearError
-from conv2linear.operations.verify.needs import SkippedError, need_transformers
+from conv2linear.operations.verify.needs import NotDoneError, need_transformers
 from conv2linear.operations.verify.subject import Engine, Subject
 from conv2linear.sources.folder import Folder
 
@@ -30,14 +31,11 @@ def parse_engine(name: str | None) -> Engine | None:
 def check_transformers(subject: Subject) -> str:
     """Load the checkpoint with transformers in a new process, and check the layer that it built."""
     need_transformers(subject)
-    if not isinstance(subject.repository, Folder):
-        raise SkippedError("the checkpoint is on the Hub: download it first")
-    if subject.is_overlay:
-        raise SkippedError("an overlay does not load by itself")
+    repository = subject.repository
+    if not isinstance(repository, Folder):
+        raise NotDoneError("transformers loads folders only")
     status = next(s for s in installed_engines() if s.name == Engine.TRANSFORMERS)
-    if not status.loads_linear:
-        raise SkippedError(f"transformers {status.version or ''}: {status.reason}")
-    loaded = load_in_new_process(subject.repository.path)
+    loaded = load_in_new_process(repository.path)
     return f"transformers {status.version} {describe_loaded_layer(loaded)}"
 
 
@@ -45,7 +43,8 @@ def load_in_new_process(folder: Path) -> dict[str, Any]:
     """Return what `engines.transformers.load_patch_embedding` says of a checkpoint.
 
     transformers patches classes for the whole process, so that each process loads one checkpoint.
-    Raises `CheckFailedError` where it does not load.
+    Raises `CheckFailedError` where it does not load, and `NotDoneError` where that is not the
+    checkpoint's fault: a package is missing, or there is not enough memory.
     """
     done = run_module(
         "conv2linear.engines.transformers",
@@ -53,8 +52,12 @@ def load_in_new_process(folder: Path) -> dict[str, Any]:
         untrusted=folder,
         variables={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode < 0:
+        raise NotDoneError(f"transformers was ended by signal {-done.returncode}: {last}")
+    if done.returncode == NOT_THE_CHECKPOINT:
+        raise NotDoneError(f"transformers cannot load it here: {last}")
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise CheckFailedError(f"transformers does not load it: {last}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -74,7 +77,9 @@ def describe_loaded_layer(loaded: Mapping[str, Any]) -> str:
     }
     if problems := [problem for problem, found in is_problem.items() if found]:
         raise CheckFailedError("; ".join(problems))
+    stored = loaded["stored_dtype"]
+    rounded = "" if stored == loaded["dtype"] else f", cast from {stored},"
     return (
-        f"builds nn.Linear {loaded['dtype']} {loaded['shape']} with the file's values and output; "
-        "any version from 5.6 on is needed"
+        f"builds nn.Linear {loaded['dtype']} {loaded['shape']} with the file's values{rounded} and "
+        "output; any version from 5.6 on is needed"
     )

@@ -18,6 +18,10 @@ class SkippedError(Exception):
     """A check cannot be made, for the reason that the message gives."""
 
 
+class NotDoneError(Exception):
+    """A check that the caller asked for cannot be made, for the reason that the message gives."""
+
+
 class NotAskedForError(Exception):
     """A check is made only if the caller asks for it, and the caller has not."""
 

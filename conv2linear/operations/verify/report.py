@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,12 @@ from conv2linear.version import __version__
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
 
-_MARKS = {Outcome.PASS: "✅ pass", Outcome.FAIL: "❌ **fail**"}
+_MARKS = {
+    Outcome.PASS: "✅ pass",
+    Outcome.FAIL: "❌ **fail**",
+    Outcome.NOT_DONE: "❌ **not done**",
+}
+_VERDICTS = {0: "sound", 1: "**not sound**", 2: "**not verified as asked**"}  # by exit code
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub Actions shows on the run's page
 
 
@@ -26,15 +32,54 @@ def write_report(verification: Verification, path: StrPath) -> None:
         verification: what `verify` has found.
         path: the file to write; one that exists is replaced.
 
-    Raises `OutputError` where the file cannot be written.
+    Raises `OutputError` where the file cannot be written, or would be part of the checkpoint or of
+    its source.
     """
     text = render_report(verification)
-    target = parse_path(path, what="report", error=OutputError)
+    target = check_report(path, verification.checkpoint, verification.source)
     with write_errors(target):
         target.write_text(text, encoding="utf-8")
-        if summary := os.environ.get(_STEP_SUMMARY):
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
+    if summary := os.environ.get(_STEP_SUMMARY):
+        with write_errors(summary), Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
+    """Return where a report goes, if it can be written there; nothing is written yet.
+
+    Raises `OutputError` where it cannot, and where it would lie in one of the folders among
+    `checkpoints` or on one of their files: a checkpoint is only read.
+    """
+    target = parse_path(path, what="report", error=OutputError)
+    with write_errors(target):
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder", hint="name a file: --report report.md")
+        if not target.parent.is_dir():
+            raise OutputError(f"{target.parent}: no such folder", hint="make it first")
+        if not os.access(target if target.exists() else target.parent, os.W_OK):
+            raise OutputError(f"{target} cannot be written", hint="may this user write there?")
+    for folder in (Path(each) for each in checkpoints if each):
+        if folder.is_dir() and _is_part(target, folder):
+            raise OutputError(
+                f"{target} would be part of {folder}, which is only read",
+                hint="write the report elsewhere",
+            )
+    return target
+
+
+def _is_part(target: Path, folder: Path) -> bool:
+    """Tell whether a file lies in a folder, or is one of its files under another name."""
+    real = Path(os.path.realpath(target))
+    if real.is_relative_to(os.path.realpath(folder)):
+        return True
+    if not real.is_file():
+        return False
+    return any(os.path.samestat(real.stat(), each.stat()) for each in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (path for name in names if (path := Path(parent, name)).is_file())
 
 
 def render_report(verification: Verification) -> str:
@@ -43,7 +88,7 @@ def render_report(verification: Verification) -> str:
     Args:
         verification: what `verify` has found.
     """
-    verdict = "sound" if verification.passed else "**not sound**"
+    verdict = _VERDICTS[verification.exit_code]
     against = f", compared with `{verification.source}`" if verification.source else ""
     lines = [
         "## Linear patch embedding: verification",

@@ -18,11 +18,16 @@ class Outcome(TextEnum):
     PASS = "pass"
     FAIL = "fail"
     SKIP = "skip"
+    NOT_DONE = "not done"  # it was asked for, and could not be made
 
 
 @dataclass(frozen=True)
 class Check(Result):
-    """One named check: `detail` says what was found, or why the check was skipped."""
+    """One named check: `detail` says what was found, or why the check was not made.
+
+    A check is skipped where there is nothing for it to look at. One that the caller asked for is
+    not skipped: it is not done.
+    """
 
     name: str
     outcome: Outcome
@@ -50,13 +55,31 @@ class Verification(Result):
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed; one that was skipped proved nothing."""
-        return not self.failed
+        """Whether no check failed, and all were made that the caller asked for.
+
+        A check that was skipped proved nothing.
+        """
+        return not self.failed and not self.not_done
+
+    @property
+    def exit_code(self) -> int:
+        """0 where it passed, 1 where a check failed, 2 where one that was asked for is not done."""
+        if self.failed:
+            return 1
+        return 2 if self.not_done else 0
 
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome is Outcome.FAIL)
+        return self._with(Outcome.FAIL)
+
+    @property
+    def not_done(self) -> tuple[Check, ...]:
+        """The checks that the caller asked for and that could not be made."""
+        return self._with(Outcome.NOT_DONE)
+
+    def _with(self, outcome: Outcome) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome is outcome)
 
     def __repr__(self) -> str:
         failed = [check.name for check in self.failed]

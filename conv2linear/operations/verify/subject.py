@@ -47,6 +47,7 @@ class Options:
 
     device: str = "auto"
     checksums: bool = False
+    record_checksums: bool = False
     engine: Engine | None = None
     workers: int = field(default_factory=default_workers)
     progress: Progress = field(default_factory=NoProgress)

@@ -9,8 +9,8 @@ from conv2linear.equivalence.outcome import Step
 from conv2linear.operations.verify.checksums import (
     CHECKSUMS,
     check_checksums,
+    complete_record,
     hash_files,
-    record_checksums,
 )
 from conv2linear.operations.verify.engine import check_transformers, parse_engine
 from conv2linear.operations.verify.equivalence import (
@@ -28,6 +28,7 @@ from conv2linear.operations.verify.layout import (
 from conv2linear.operations.verify.needs import (
     Need,
     NotAskedForError,
+    NotDoneError,
     SkippedError,
     need_checkpoint,
     need_checksums,
@@ -42,6 +43,7 @@ from conv2linear.operations.verify.record import (
     check_recorded_files,
     check_recorded_tensors,
 )
+from conv2linear.operations.verify.requests import refuse_impossible
 from conv2linear.operations.verify.result import Check, Outcome, Verification
 from conv2linear.operations.verify.source import check_source
 from conv2linear.operations.verify.subject import FINDINGS, Engine, Options, Subject, open_subject
@@ -85,6 +87,7 @@ def verify(
     *,
     source: StrPath | None = None,
     checksums: bool = False,
+    record_checksums: bool = False,
     engine: str | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -99,30 +102,36 @@ def verify(
         checkpoint: a folder, or `org/name[@revision]` on the Hub.
         source: what every tensor and file is compared with: a folder, a Hub id, or "recorded" for
             the one in the record.
-        checksums: hash every file; hashes that the record lacks are filled in once nothing failed.
+        checksums: hash every file, and compare with the hashes on record.
+        record_checksums: do the same, and write the hashes that the record lacks into it once no
+            check failed. Nothing else of a checkpoint is ever written to.
         engine: "transformers" loads the checkpoint for real, in a process of its own.
         device: where the equivalence is checked: auto, cpu, cuda or cuda:N.
         workers: number of threads that read and hash.
         progress: is told each step.
 
     Returns the outcome of each check. Raises `SourceNotFoundError` where there is no such
-    checkpoint or source, `DeviceError`, and `Conv2LinearError` for an engine that is not known.
+    checkpoint or source, `DeviceError`, `EngineError` where the engine is not installed or does not
+    load such a checkpoint, `OutputError` where the record cannot be written, and `Conv2LinearError`
+    for an engine that is not known and for checksums without a record.
     """
     options = Options(
         device=device,
-        checksums=checksums,
+        checksums=checksums or record_checksums,
+        record_checksums=record_checksums,
         engine=parse_engine(engine),
         workers=resolve_workers(workers),
         progress=progress or NoProgress(),
     )
     options.progress.step("open")
     subject = open_subject(checkpoint, source=source, options=options)
+    refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_layers(subject), sha256=hash_files(subject))
     made = [run_check(check, subject) for check in CHECKS]
     return Verification(
         checkpoint=subject.repository.label,
         source=subject.source.repository.label if subject.source else None,
-        checks=record_checksums(subject, [check for check in made if check]),
+        checks=complete_record(subject, [check for check in made if check]),
         equivalences=subject.equivalences,
     )
 
@@ -138,5 +147,7 @@ def run_check(check: NamedCheck, subject: Subject) -> Check | None:
         return None
     except SkippedError as reason:
         return Check(check.name, Outcome.SKIP, str(reason))
+    except NotDoneError as reason:
+        return Check(check.name, Outcome.NOT_DONE, str(reason))
     except FINDINGS as error:
         return Check(check.name, Outcome.FAIL, str(error))

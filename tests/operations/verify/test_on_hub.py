@@ -69,12 +69,13 @@ def test_a_shard_that_does_not_give_the_hash_of_the_hub_fails(
     assert check["detail"] == f"{name}: the tensors' bytes are not those of the source"
 
 
-def test_a_checkpoint_on_the_hub_is_checked_as_far_as_that_goes(verify_here: Verify) -> None:
-    checks = verify_here("org/linear", "--checksums", "--engine", "transformers")
+def test_every_file_of_a_checkpoint_on_the_hub_has_its_checksum_compared(
+    hub: HubServer, verify_here: Verify, linear: Path
+) -> None:
+    with hub.recording() as log:
+        checks = verify_here("org/linear", "--checksums")
     assert checks["recorded tensors"]["outcome"] == "pass"
-    assert checks["checksums"]["outcome"] == "skip"
-    assert checks["checksums"]["detail"].startswith("the Hub has no SHA-256 of ")
-    assert checks["engine transformers"]["outcome"] == "skip"
-    assert checks["engine transformers"]["detail"] == (
-        "the checkpoint is on the Hub: download it first"
-    )
+    assert checks["checksums"]["outcome"] == "pass"
+    assert checks["checksums"]["detail"].startswith("2 files with the recorded SHA-256; ")
+    extra = linear / "code" / "extra.py"  # a small one, of which the Hub lists no SHA-256
+    assert log.sent_bytes("*extra.py") == extra.stat().st_size

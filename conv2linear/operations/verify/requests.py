@@ -1,0 +1,61 @@
+"""Refuse what a caller asks for and cannot be done, before any work is done for it."""
+
+from __future__ import annotations
+
+import os
+
+from conv2linear.engines.detection import installed_engines
+from conv2linear.errors import Conv2LinearError, EngineError, OutputError
+from conv2linear.operations.verify.subject import Subject
+from conv2linear.record.manifest import MANIFEST_NAME
+from conv2linear.sources.folder import Folder
+
+
+def refuse_impossible(subject: Subject) -> None:
+    """Raise an error where a check that the caller asks for cannot be made of this subject.
+
+    Raises `EngineError`, `OutputError` and `Conv2LinearError`.
+    """
+    if subject.options.engine is not None:
+        _refuse_engine(subject, subject.options.engine)
+    if subject.options.checksums and subject.manifest is None and subject.manifest_error is None:
+        raise Conv2LinearError(
+            f"{subject.repository.label}: no {MANIFEST_NAME}, and so no checksums to compare with",
+            hint="leave out --checksums, or compare with the source: --source SOURCE",
+        )
+    if subject.options.record_checksums:
+        _refuse_recording(subject)
+
+
+def _refuse_engine(subject: Subject, engine: str) -> None:
+    status = next(status for status in installed_engines() if status.name == engine)
+    if status.version is None:
+        raise EngineError(f"{engine} is not installed here", hint=f"pip install {engine}")
+    if not status.loads_linear:
+        raise EngineError(
+            f"{engine} {status.version} does not load a linear checkpoint: {status.reason}",
+            hint=f"`conv2linear engines {engine}` says the same once that is mended",
+        )
+    if not isinstance(subject.repository, Folder):
+        raise EngineError(
+            f"{subject.repository.label} is on the Hub: {engine} loads a folder",
+            hint="download it, then verify the folder",
+        )
+    if subject.is_overlay:
+        raise EngineError(
+            f"{subject.repository.label} is an overlay, which does not load by itself",
+            hint="verify the whole checkpoint that it becomes part of",
+        )
+
+
+def _refuse_recording(subject: Subject) -> None:
+    if not isinstance(subject.repository, Folder):
+        raise OutputError(
+            f"{subject.repository.label} is on the Hub: its record cannot be written from here",
+            hint="--checksums compares without writing",
+        )
+    if not os.access(subject.repository.path, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{subject.repository.label} cannot be written to, and its record lies there",
+            hint="--checksums compares without writing",
+        )
