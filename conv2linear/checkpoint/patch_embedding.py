@@ -79,7 +79,13 @@ def find_patch_embeddings(
         bias = bias_name(name) if bias_name(name) in shard_of else None
         info = headers[shard_of[name]].tensors[name]
         embedding = PatchEmbedding(
-            name, shard_of[name], info.dtype, info.shape, geometry, bias, shard_of.get(bias or "")
+            name=name,
+            shard=shard_of[name],
+            dtype=info.dtype,
+            shape=info.shape,
+            geometry=geometry,
+            bias=bias,
+            bias_shard=shard_of.get(bias or ""),
         )
         _check_patch_embedding(embedding, members[name.removesuffix("weight")])
         _check_bias(embedding, headers, has_bias=has_bias)

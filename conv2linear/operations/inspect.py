@@ -72,7 +72,13 @@ def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspe
         model_type=checkpoint.config.model_type,
         layout=checkpoint.layout,
         embeddings=tuple(
-            InspectedEmbedding(e.name, e.shard, e.dtype, e.shape, e.geometry.linear_shape)
+            InspectedEmbedding(
+                name=e.name,
+                shard=e.shard,
+                dtype=e.dtype,
+                shape=e.shape,
+                linear_shape=e.geometry.linear_shape,
+            )
             for e in checkpoint.patch_embeddings
         ),
         quantization=quantization.method if quantization else None,
