@@ -11,6 +11,7 @@ from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry, ModelType
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 CONFIG_NAME = "config.json"
+_FUSIONS = ("patch_embeddings",)  # all that transformers has
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class ModelConfig:
         fusion = self.values.get("fusion_config")
         setting = fusion.get("patch_embeddings") if isinstance(fusion, dict) else None
         return setting is True or isinstance(setting, dict)
+
+    @property
+    def fusion_problem(self) -> str | None:
+        """Why transformers 5.6 to 5.23 refuse `fusion_config`, None where they do not."""
+        fusion = self.values.get("fusion_config")
+        if fusion is None:
+            return None
+        if not isinstance(fusion, dict):
+            return "fusion_config is not an object"
+        for name, setting in fusion.items():
+            if name not in _FUSIONS:
+                return f"fusion_config.{name} is not a fusion that transformers knows"
+            if not isinstance(setting, bool | dict):
+                return f"fusion_config.{name} is neither true, false nor an object of options"
+        return None
 
 
 def parse_config(text: str) -> ModelConfig:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from conv2linear.checkpoint.config import (
     CONFIG_NAME,
@@ -11,9 +14,20 @@ from conv2linear.checkpoint.config import (
     enable_fusion,
     parse_config,
 )
-from conv2linear.checkpoint.quantization import edit_skip_list, plan_skip_list, read_quantization
+from conv2linear.checkpoint.quantization import (
+    SKIP_LIST_FIELDS,
+    edit_skip_list,
+    plan_skip_list,
+    read_quantization,
+)
 from conv2linear.errors import CheckFailedError
-from conv2linear.record.manifest import CheckRecord, EditRecord, Manifest, TensorRecord
+from conv2linear.record.manifest import (
+    MANIFEST_NAME,
+    CheckRecord,
+    EditRecord,
+    Manifest,
+    TensorRecord,
+)
 from conv2linear.record.model_card import MODEL_CARD_NAME, edit_model_card, remove_section
 from conv2linear.sources.base import Origin
 from conv2linear.version import __version__
@@ -50,16 +64,101 @@ def restore_model_card(text: str | None) -> dict[str, str]:
     return {} if text is None else {MODEL_CARD_NAME: remove_section(text)}
 
 
-def repeat_edit(edit: EditRecord, manifest: Manifest) -> str | None:
-    """Return the text that an edit on record gives; None where only the version that made it knows.
+def check_edit(edit: EditRecord, manifest: Manifest, *, found: str) -> bool:
+    """Check that `found` is the text that an edit on record gives.
 
-    Raises `CheckFailedError` where the record names an edit that no conversion makes.
+    Returns false where only the version that made the edit knows what it gives. Raises
+    `CheckFailedError` where it is another text, or an edit that no conversion makes.
     """
     if edit.name == CONFIG_NAME and edit.original is not None:
-        return convert_config(parse_config(edit.original)).text
+        if difference := find_config_difference(edit.original, manifest, found=found):
+            raise CheckFailedError(
+                f"{edit.name} is not what editing the recorded original gives: {difference} differs"
+            )
+        return True
     if edit.name == MODEL_CARD_NAME:
-        return repeat_model_card(edit.original, manifest)
+        expected = repeat_model_card(edit.original, manifest)
+        if expected not in (None, found):
+            raise CheckFailedError(f"{edit.name} is not what editing the recorded original gives")
+        return expected is not None
+    if edit.name == MANIFEST_NAME or manifest.tool != __version__:
+        return False  # the record itself may stand in the place of another file
     raise CheckFailedError(f"{edit.name} is on record as edited, which conv2linear never does")
+
+
+def find_config_difference(original: str, manifest: Manifest | None, *, found: str) -> str | None:
+    """Say where `found` is not the config.json that a conversion makes of `original`.
+
+    Returns the name of a value, or "its text"; None where it is.
+
+    The version of the tool that wrote the record decides how: this version's text is compared with
+    what it would write again. Of another version, whose rules may be others, only what no version
+    does is a difference. Without a record every value must be what this version gives, of the same
+    type.
+    """
+    expected = convert_config(parse_config(original))
+    if manifest is not None and manifest.tool == __version__:
+        if found == expected.text:
+            return None
+        return _name_difference(expected.values, parse_config(found).values) or "its text"
+    if manifest is None:
+        return _name_difference(expected.values, parse_config(found).values)
+    return _name_difference(*_without_edits(parse_config(original), parse_config(found)))
+
+
+def is_same_json(one: object, two: object) -> bool:
+    """Tell whether two values are the same in JSON: `1`, `1.0` and `true` are three values."""
+    if one is _ABSENT or two is _ABSENT:
+        return one is two
+    return json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+
+
+_ABSENT = object()  # a member that is null is not the same as none
+
+
+def _name_difference(one: Mapping[str, Any], two: Mapping[str, Any]) -> str | None:
+    names = sorted(one.keys() | two.keys())
+    differ = (n for n in names if not is_same_json(one.get(n, _ABSENT), two.get(n, _ABSENT)))
+    return next(differ, None)
+
+
+def _without_edits(
+    original: ModelConfig, found: ModelConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of both without what some version of a conversion adds.
+
+    That is `fusion_config.patch_embeddings`, and names at the end of the lists of modules that are
+    not to be quantised.
+    """
+    values, other = copy.deepcopy(dict(original.values)), copy.deepcopy(dict(found.values))
+    for each in (values, other):
+        fusion = each.get("fusion_config")
+        if isinstance(fusion, dict):
+            fusion.pop("patch_embeddings", None)
+        if not fusion:
+            each.pop("fusion_config", None)
+    fields = {field for fields in SKIP_LIST_FIELDS.values() for field in fields}
+    for one, two in zip(_quantizations(values), _quantizations(other), strict=True):
+        for field in fields & two.keys():
+            before, after = one.get(field) or [], two[field]
+            if isinstance(before, list) and _only_adds(before, after):
+                one[field] = after
+    return values, other
+
+
+def _quantizations(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the quantization configs at both places where one may be, empty where none is."""
+    places = (values, values.get("text_config"))
+    found = [each.get("quantization_config") if isinstance(each, dict) else None for each in places]
+    return [each if isinstance(each, dict) else {} for each in found]
+
+
+def _only_adds(before: list[Any], after: Any) -> bool:
+    return (
+        isinstance(after, list)
+        and is_same_json(after[: len(before)], before)
+        and all(isinstance(name, str) for name in after[len(before) :])
+    )
 
 
 def repeat_model_card(original: str | None, manifest: Manifest) -> str | None:

@@ -38,8 +38,10 @@ def check_layout(subject: Subject) -> str:
     checkpoint = need_checkpoint(subject)
     if checkpoint.layout is Layout.CONV3D:
         raise CheckFailedError("the patch embedding is a conv3d kernel, expected a linear weight")
+    has_bias = checkpoint.config.supported_type.has_bias
+    bias = {False: " without bias", True: ", whose bias is not in this overlay"}
     shapes = ", ".join(
-        f"{e.name} {e.dtype} {list(e.shape)}" + (" with bias" if e.bias else " without bias")
+        f"{e.name} {e.dtype} {list(e.shape)}" + (" with bias" if e.bias else bias[has_bias])
         for e in checkpoint.patch_embeddings
     )
     is_fused = checkpoint.layout is Layout.FUSED
@@ -49,7 +51,10 @@ def check_layout(subject: Subject) -> str:
 
 def check_config(subject: Subject) -> str:
     """Check that config.json makes transformers build a linear layer."""
-    if not need_checkpoint(subject).config.fusion_enabled:
+    config = need_checkpoint(subject).config
+    if problem := config.fusion_problem:
+        raise CheckFailedError(f"{CONFIG_NAME}: {problem}")
+    if not config.fusion_enabled:
         raise CheckFailedError(
             f"{CONFIG_NAME}: fusion_config.patch_embeddings is not true, so transformers would "
             "expect a conv3d kernel"

@@ -9,10 +9,11 @@ from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint, need_record
 from conv2linear.operations.verify.source import GIT_ATTRIBUTES
 from conv2linear.operations.verify.subject import Subject
-from conv2linear.plan.edits import repeat_edit
+from conv2linear.plan.edits import check_edit
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, TensorRecord
 from conv2linear.sources.base import read_text
 from conv2linear.text import plural
+from conv2linear.version import __version__
 
 
 def check_record(subject: Subject) -> str:
@@ -44,17 +45,31 @@ def check_recorded_tensors(subject: Subject) -> str:
         header = checkpoint.headers.get(shard.name)
         if header is None or header.sha256 != shard.header_sha256_after:
             raise CheckFailedError(f"the header of {shard.name} is not the one on record")
-    tensors = plural(len(manifest.tensors), "tensor")
-    return f"{tensors} and {plural(len(manifest.shards), 'header')} have the recorded SHA-256"
+    found, absent = _expected_tensors(manifest, checkpoint), absent_tensors(manifest, checkpoint)
+    count = (
+        f"{len(found)} of {len(manifest.tensors)} tensors"
+        if absent
+        else plural(len(found), "tensor")
+    )
+    return (
+        f"{count} and {plural(len(manifest.shards), 'header')} have the recorded SHA-256"
+        + "".join(f"; {each.name} lies in {each.shard}, which is not here" for each in absent)
+    )
+
+
+def absent_tensors(manifest: Manifest, checkpoint: Checkpoint) -> list[TensorRecord]:
+    """Return the tensors on record that lie in shards which an overlay does not have."""
+    return [
+        record
+        for record in manifest.tensors
+        if manifest.partial and record.shard not in checkpoint.headers
+    ]
 
 
 def _expected_tensors(manifest: Manifest, checkpoint: Checkpoint) -> list[TensorRecord]:
     """Return the tensors on record that should be here: an overlay may lack the bias's shard."""
-    return [
-        record
-        for record in manifest.tensors
-        if record.shard in checkpoint.headers or not manifest.partial
-    ]
+    absent = absent_tensors(manifest, checkpoint)
+    return [record for record in manifest.tensors if record not in absent]
 
 
 def _check_tensor(record: TensorRecord, checkpoint: Checkpoint) -> None:
@@ -70,10 +85,13 @@ def _check_tensor(record: TensorRecord, checkpoint: Checkpoint) -> None:
 
 
 def check_recorded_files(subject: Subject) -> str:
-    """Check that the files are those on record, with the same sizes, and no others."""
-    files = subject.repository.files
+    """Check that the files are those on record, with the same sizes, and no others.
+
+    The few texts that the conversion edited are hashed too.
+    """
+    manifest, files = need_record(subject), subject.repository.files
     found = {name: info.size_bytes for name, info in files.items() if name != MANIFEST_NAME}
-    recorded = {record.name: record.size_bytes for record in need_record(subject).files}
+    recorded = {record.name: record.size_bytes for record in manifest.files}
     for name in sorted(found.keys() | recorded.keys()):
         if name not in recorded:
             if name == GIT_ATTRIBUTES:
@@ -85,21 +103,32 @@ def check_recorded_files(subject: Subject) -> str:
             raise CheckFailedError(
                 f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
             )
+    edited = {edit.name for edit in manifest.edits}
+    for record in manifest.files:
+        if record.name in edited and record.sha256 is not None:
+            content = subject.repository.read(record.name, 0, record.size_bytes)
+            if hashlib.sha256(content).hexdigest() != record.sha256:
+                raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
     return f"{plural(len(recorded), 'file')} with the recorded sizes, and no other"
 
 
 def check_recorded_edits(subject: Subject) -> str:
-    """Check that each edited file is what editing the original on record gives."""
-    manifest, done = need_record(subject), []
+    """Check that each edited file is what editing the original on record gives.
+
+    An edit of another version of the tool is judged by what that version could do.
+    """
+    manifest = need_record(subject)
+    follow: list[str] = []
+    unknown: list[str] = []
     for edit in manifest.edits:
-        expected = repeat_edit(edit, manifest)
-        if expected is None:
-            continue
         if edit.name not in subject.repository.files:
             raise CheckFailedError(f"{edit.name} is missing")
-        if read_text(subject.repository, edit.name) != expected:
-            raise CheckFailedError(f"{edit.name} is not what editing the recorded original gives")
-        done.append(edit.name)
-    if not done:
+        found = read_text(subject.repository, edit.name)
+        is_known = check_edit(edit, manifest, found=found)
+        (follow if is_known else unknown).append(edit.name)
+    if not follow:
         raise SkippedError("no edit that this version can make again")
-    return f"{', '.join(done)} follow from the recorded originals"
+    tool = manifest.tool
+    rules = "" if tool == __version__ else f", as far as conv2linear {tool} may have edited them"
+    others = f"; not so {', '.join(unknown)}, edited by conv2linear {tool}" if unknown else ""
+    return f"{', '.join(follow)} follow from the recorded originals{rules}{others}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
+from conv2linear.checkpoint.config import CONFIG_NAME
+from conv2linear.checkpoint.header import Header
+from conv2linear.checkpoint.json_text import find
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import need_linear, need_source
 from conv2linear.operations.verify.source_bytes import compare_file, compare_shard
@@ -13,12 +17,14 @@ from conv2linear.operations.verify.subject import Options, Subject
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
-from conv2linear.plan.edits import convert_config, repeat_model_card
-from conv2linear.record.manifest import MANIFEST_NAME
+from conv2linear.plan.edits import find_config_difference, repeat_model_card
+from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.sources.base import read_optional_text
 from conv2linear.text import plural
+from conv2linear.version import __version__
 
+_METADATA = "__metadata__"  # what a header says beside the tensors
 GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
 
 
@@ -33,23 +39,54 @@ def check_source(subject: Subject) -> str:
         allow_unsafe_quantization=True, changed_only=subject.is_overlay, model_card=False
     )
     plan = build_plan(source, options)
-    _check_config(checkpoint.config, convert_config(source.config))
+    found, original = checkpoint.config.text, source.config.text
+    if difference := find_config_difference(original, subject.manifest, found=found):
+        raise CheckFailedError(f"{CONFIG_NAME}: {difference} is not what the source gives")
     _check_tensors(checkpoint, source, plan)
-    files = _other_files(checkpoint, plan)
-    _check_model_card(subject, source)
+    notes = _check_headers(subject.manifest, checkpoint, source=source, plan=plan)
+    is_edited = _is_card_edited(subject.manifest)
+    files = _other_files(checkpoint, plan, exempt={MODEL_CARD_NAME} if is_edited else set())
+    if is_edited:
+        notes += _check_model_card(subject, source)
     _compare_bytes(subject.options, checkpoint, source, files)
     tensors = sum(len(header.tensors) for header in checkpoint.headers.values())
-    return (
+    compared = (
         f"{plural(tensors, 'tensor')} in {plural(len(checkpoint.headers), 'shard')} and "
         f"{plural(len(files), 'other file')}: every byte is the source's"
     )
+    return "; ".join([compared, *notes])
 
 
-def _check_config(found: ModelConfig, expected: ModelConfig) -> None:
-    absent = object()  # a member that is null is not the same as none
-    for name in sorted(found.values.keys() | expected.values.keys()):
-        if found.values.get(name, absent) != expected.values.get(name, absent):
-            raise CheckFailedError(f"{CONFIG_NAME}: {name} is not what the source gives")
+def _check_headers(
+    manifest: Manifest | None, checkpoint: Checkpoint, *, source: Checkpoint, plan: ConversionPlan
+) -> list[str]:
+    """Check what headers say beside the tensors; return what differs from the source, and may.
+
+    A conversion by this tool leaves all of a header but for shapes. Another tool may have written
+    the shards anew, and another version the shapes otherwise: the record has that header's hash.
+    """
+    reshaped = {file.name: file.header for file in plan.reshaped if file.header}
+    expected = {**source.headers, **reshaped}
+    other = [name for name, h in sorted(checkpoint.headers.items()) if h.raw != expected[name].raw]
+    changed = [n for n in other if _metadata(checkpoint.headers[n]) != _metadata(expected[n])]
+    if manifest is not None:
+        if changed:
+            raise CheckFailedError(f"{changed[0]}: its {_METADATA} is not the source's")
+        for name in other:
+            if name not in reshaped or manifest.tool == __version__:
+                raise CheckFailedError(f"{name}: its header is not what the source gives")
+    notes = [f"{plural(len(other), 'header')} written differently"] if other else []
+    return notes + ([f"{len(changed)} with other {_METADATA}"] if changed else [])
+
+
+def _metadata(header: Header) -> Any:
+    member = find(header.text, _METADATA)
+    return None if member is None else json.loads(header.text[member.start : member.end])
+
+
+def _is_card_edited(manifest: Manifest | None) -> bool:
+    """Tell whether README.md may differ from the source's: without a record nobody knows."""
+    return manifest is None or MODEL_CARD_NAME in {edit.name for edit in manifest.edits}
 
 
 def _check_tensors(checkpoint: Checkpoint, source: Checkpoint, plan: ConversionPlan) -> None:
@@ -73,10 +110,10 @@ def _check_tensors(checkpoint: Checkpoint, source: Checkpoint, plan: ConversionP
                 )
 
 
-def _other_files(checkpoint: Checkpoint, plan: ConversionPlan) -> list[str]:
+def _other_files(checkpoint: Checkpoint, plan: ConversionPlan, *, exempt: set[str]) -> list[str]:
     """Return the files that pass through; the list of files must be the planned one."""
-    planned = {file.name for file in plan.written} - {MODEL_CARD_NAME}
-    found = set(checkpoint.files) - {MANIFEST_NAME, MODEL_CARD_NAME}
+    planned = {file.name for file in plan.written} - exempt
+    found = set(checkpoint.files) - {MANIFEST_NAME} - exempt
     difference = (planned ^ found) - {GIT_ATTRIBUTES}
     if difference:
         name = min(difference)
@@ -86,19 +123,19 @@ def _other_files(checkpoint: Checkpoint, plan: ConversionPlan) -> list[str]:
     return sorted(passed - set(checkpoint.headers) - {GIT_ATTRIBUTES})
 
 
-def _check_model_card(subject: Subject, source: Checkpoint) -> None:
-    """Check README.md, if the record names it as edited and this version knows the edit."""
-    manifest = subject.manifest
-    if manifest is None or MODEL_CARD_NAME not in {edit.name for edit in manifest.edits}:
-        return
+def _check_model_card(subject: Subject, source: Checkpoint) -> list[str]:
+    """Check a README.md that may be edited; return what is not compared, and why."""
     original = read_optional_text(source.repository, MODEL_CARD_NAME)
-    expected = repeat_model_card(original, manifest)
+    found = read_optional_text(subject.repository, MODEL_CARD_NAME)
+    if subject.manifest is None:
+        unknown = f"{MODEL_CARD_NAME} is not compared, as no record says how it was edited"
+        return [] if found == original else [unknown]
+    expected = repeat_model_card(original, subject.manifest)
     if expected is None:
-        return
-    info = subject.repository.files.get(MODEL_CARD_NAME)
-    found = subject.repository.read(MODEL_CARD_NAME, 0, info.size_bytes) if info else b""
-    if found != expected.encode():
+        return [f"{MODEL_CARD_NAME} is not compared: conv2linear {subject.manifest.tool} edited it"]
+    if found != expected:
         raise CheckFailedError(f"{MODEL_CARD_NAME} is not what the source gives")
+    return []
 
 
 def _compare_bytes(
