@@ -156,8 +156,7 @@ def append_items(text: str, path: tuple[str, ...], items: list[str]) -> str:
 
 def _skip(text: str, at: int) -> int:
     match = _WHITESPACE.match(text, at)
-    assert match  # the pattern matches the empty string
-    return match.end()
+    return match.end() if match else at
 
 
 def _value_end(text: str, start: int) -> int:

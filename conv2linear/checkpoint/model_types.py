@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conv2linear.errors import BadCheckpointError
+from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 # The module that transformers builds for a linear patch embedding, in the loaded model.
 LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
 _MAX_SIZE = 2**32  # no layer comes near it
+# The equivalence check puts K patches of K values through the layer: its time grows as K²·O.
+# Known layers have K up to 1536, and 4 million values.
+MAX_IN_FEATURES = 2**14
+MAX_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class ModelType:
     def geometry(self, vision_config: Mapping[str, Any]) -> Geometry:
         """Read the sizes from config.json's `vision_config`.
 
-        Raises `BadCheckpointError` where one is not a positive integer.
+        Raises `BadCheckpointError` where one is not a positive integer, and
+        `UnsupportedCheckpointError` where the layer is too large to be checked.
         """
 
         def size(key: str, default: int) -> int:
@@ -66,12 +71,19 @@ class ModelType:
                 )
             return value
 
-        return Geometry(
+        geometry = Geometry(
             embed_dim=size("hidden_size", self.embed_dim),
             in_channels=size("in_channels", 3),
             temporal_patch_size=size("temporal_patch_size", 2),
             patch_size=size("patch_size", self.patch_size),
         )
+        columns = geometry.in_features
+        if columns > MAX_IN_FEATURES or columns * geometry.embed_dim > MAX_VALUES:
+            raise UnsupportedCheckpointError(
+                f"config.json: a patch embedding {list(geometry.linear_shape)} is too large to be "
+                f"checked: at most {MAX_IN_FEATURES} values in a patch, and {MAX_VALUES} in all"
+            )
+        return geometry
 
 
 MODEL_TYPES = {

@@ -42,6 +42,11 @@ class PatchEmbedding:
             return Layout.FUSED
         return Layout.CONV3D if len(self.shape) == 5 else Layout.LINEAR
 
+    @property
+    def vision_tower(self) -> str:
+        """What stands before `patch_embed` in the name: the same in every layout."""
+        return self.name.removesuffix(_FUSED_WEIGHT).removesuffix(_CONV3D_WEIGHT)
+
 
 def shapes_by_shard(
     embeddings: Iterable[PatchEmbedding], layout: Layout

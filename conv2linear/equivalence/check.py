@@ -10,57 +10,133 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from conv2linear.equivalence.basis import BasisComparison, compare_on_basis
-from conv2linear.equivalence.device import describe_environment, full_precision, wait_for
-from conv2linear.equivalence.error_bound import SampledErrors, measure_errors
-from conv2linear.equivalence.layers import place_layers
-from conv2linear.equivalence.outcome import SPEED_PATCHES, Environment, Equivalence, Step
-from conv2linear.equivalence.patches import random_patches
+from conv2linear.equivalence.basis import conv3d_is_exact, find_difference
+from conv2linear.equivalence.device import (
+    describe_environment,
+    device_errors,
+    first_line,
+    wait_for,
+)
+from conv2linear.equivalence.error_bound import measure_errors
+from conv2linear.equivalence.layers import Layers, place_layers
+from conv2linear.equivalence.outcome import (
+    SPEED_PATCHES,
+    Environment,
+    Equivalence,
+    LayerError,
+    Step,
+)
+from conv2linear.equivalence.patches import Samples, random_patches, sample_patches
+from conv2linear.equivalence.settings import own_settings
 from conv2linear.equivalence.timing import time_runs
 
 _SPEED_RUNS = 9
+_SPEED_BUDGET_S = 5.0  # for a layer
+
+
+@dataclass(frozen=True, eq=False)
+class _LayerRun:
+    """What a layer gave on a device: its outputs on sampled patches, on the CPU, and its time.
+
+    `problem` says what is wrong with them beyond numbers.
+    """
+
+    outputs: tuple[Tensor, ...]
+    median_s: float | None
+    problem: str | None
 
 
 def check_equivalence(
-    kernel: Tensor, weight: Tensor, *, bias: Tensor | None, device: torch.device
+    kernel: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None,
+    kernel_bias: Tensor | None,
+    device: torch.device,
+    is_compared: bool = True,
 ) -> Equivalence:
     """Compare the Conv3d of `kernel` `[O, C, T, P, P]` with the linear layer of `weight` `[O, K]`.
 
-    All three tensors are on the CPU and of one dtype (bfloat16, float16 or float32); `bias` is
-    `[O]` and belongs to both layers.
+    All tensors are on the CPU and of one dtype (bfloat16, float16 or float32). `bias` and
+    `kernel_bias` are `[O]`. Without `is_compared` the kernel is the weight itself, for want of
+    another: nothing is compared on one-hot patches then, as it would be equal to itself.
+
+    Raises `DeviceError` where the linear layer cannot be computed on the device.
     """
-    dtype = str(weight.dtype).removeprefix("torch.")
-    environment = describe_environment(device)
-    outcome = Equivalence(dtype=dtype, environment=environment)
-    if failure := _find_shape_mismatch(kernel, weight):
-        return dataclasses.replace(outcome, failed_step=Step.EQUIVALENCE, failure=failure)
-    if failure := _find_not_finite(weight=weight, bias=bias):
-        return dataclasses.replace(outcome, failed_step=Step.FINITE, failure=failure)
-    with torch.inference_mode(), full_precision():
-        layers = place_layers(kernel, weight, bias=bias, device=device)
-        basis = compare_on_basis(layers, kernel)
-        errors = measure_errors(layers, kernel, bias=bias)
-        patches = random_patches(SPEED_PATCHES, layers.weight)
-        linear_s = _median_time(layers.linear, patches)
-        conv3d_s = _median_time(layers.conv3d, patches)
-    failed_step, failure = _judge_linear(basis, errors)
-    return Equivalence(
+    with own_settings(), device_errors(device):
+        outcome = Equivalence(
+            dtype=str(weight.dtype).removeprefix("torch."), environment=describe_environment(device)
+        )
+        if failure := _find_shape_mismatch(kernel, weight):
+            return dataclasses.replace(outcome, failed_step=Step.EQUIVALENCE, failure=failure)
+        if failure := _find_not_finite(weight=weight, bias=bias):
+            return dataclasses.replace(outcome, failed_step=Step.FINITE, failure=failure)
+        layers = Layers(kernel, weight, bias, kernel_bias)
+        return _measure(outcome, layers, device=device, is_compared=is_compared)
+
+
+def _measure(
+    outcome: Equivalence, stored: Layers, *, device: torch.device, is_compared: bool
+) -> Equivalence:
+    """Run both layers on the device; Conv3d only when all is known of the linear layer."""
+    samples = sample_patches(stored.kernel, bias=stored.kernel_bias)
+    layers = place_layers(stored, device)
+    patches = random_patches(SPEED_PATCHES, layers.weight, bias=layers.bias)
+    linear = _LayerRun(
+        problem=find_difference(layers, stored) if is_compared else None,
+        outputs=_run(layers.linear, samples, device),
+        median_s=_median_time(layers.linear, patches),
+    )
+    conv3d = _run_conv3d(layers, stored, samples=samples, patches=patches)
+    errors = measure_errors(
+        [run.outputs for run in (linear, conv3d) if run.outputs],
+        samples,
+        kernel=stored.kernel,
+        bias=stored.kernel_bias,
+    )
+    linear_error, conv3d_error = errors[0], errors[1] if conv3d.outputs else None
+    failed_step, failure = _judge_linear(linear, linear_error)
+    return dataclasses.replace(
+        outcome,
         failure=failure,
         failed_step=failed_step,
-        warning=_judge_conv3d(basis, errors, environment),
-        dtype=dtype,
-        basis_patches=weight.shape[1],
-        sampled_patches=errors.sampled_patches,
-        linear=errors.linear,
-        conv3d=errors.conv3d,
-        environment=environment,
-        linear_s=linear_s,
-        conv3d_s=conv3d_s,
+        warning=_judge_conv3d(conv3d, conv3d_error, outcome.environment),
+        basis_patches=stored.weight.shape[1] if is_compared else 0,
+        sampled_patches=len(samples),
+        linear=linear_error,
+        conv3d=conv3d_error,
+        linear_s=linear.median_s,
+        conv3d_s=conv3d.median_s,
     )
+
+
+def _run_conv3d(layers: Layers, stored: Layers, *, samples: Samples, patches: Tensor) -> _LayerRun:
+    """Run Conv3d, which may fail on this machine whatever the checkpoint is.
+
+    cuDNN before 9.15 can compute a wrong one (github.com/pytorch/pytorch/issues/168167), and may
+    have no engine for a dtype; its workspace may not fit into memory.
+    """
+    device = patches.device
+    try:
+        is_exact = conv3d_is_exact(layers, stored.kernel)
+        return _LayerRun(
+            problem=None if is_exact else "does not give its own columns back",
+            outputs=_run(layers.conv3d, samples, device),
+            median_s=_median_time(layers.conv3d, patches),
+        )
+    except Exception as error:
+        return _LayerRun((), None, f"cannot be computed: {first_line(error)}")
+
+
+def _run(
+    layer: Callable[[Tensor], Tensor], samples: Samples, device: torch.device
+) -> tuple[Tensor, ...]:
+    return tuple(layer(chunk.to(device)).cpu() for chunk in samples.chunks)
 
 
 def _find_shape_mismatch(kernel: Tensor, weight: Tensor) -> str | None:
@@ -85,33 +161,29 @@ def _median_time(layer: Callable[[Tensor], Tensor], patches: Tensor) -> float:
         wait_for(patches.device)
 
     run()  # warms up the runs that count
-    return time_runs(run, runs=_SPEED_RUNS).median_s
+    return time_runs(run, runs=_SPEED_RUNS, budget_s=_SPEED_BUDGET_S).median_s
 
 
-def _judge_linear(basis: BasisComparison, errors: SampledErrors) -> tuple[Step | None, str | None]:
+def _judge_linear(run: _LayerRun, error: LayerError) -> tuple[Step | None, str | None]:
     """Return the step that the linear layer fails and what is wrong, if anything is."""
-    if basis.failure:
-        return Step.EQUIVALENCE, basis.failure
-    if not errors.linear.max_over_bound <= 1:
-        times = f"{errors.linear.max_over_bound:.3g}"
+    if run.problem:
+        return Step.EQUIVALENCE, run.problem
+    if not error.max_over_bound <= 1:
+        times = f"{error.max_over_bound:.3g}"
         return Step.NUMERICS, f"linear layer exceeds its error bound {times} times"
     return None, None
 
 
-def _judge_conv3d(
-    basis: BasisComparison, errors: SampledErrors, environment: Environment
-) -> str | None:
-    """Return what is wrong with this machine's Conv3d, if anything is; never a failure.
-
-    cuDNN before 9.15 can compute a wrong one (github.com/pytorch/pytorch/issues/168167).
-    """
-    ratio = errors.conv3d.max_over_bound
-    if basis.conv3d_is_exact and ratio <= 1:
+def _judge_conv3d(run: _LayerRun, error: LayerError | None, environment: Environment) -> str | None:
+    """Return what is wrong with this machine's Conv3d, if anything is; never a failure."""
+    problem, found = run.problem, environment.versions
+    if error is not None:
+        found = f"{error.max_over_bound:.3g} times the bound; {found}"
+        if not error.max_over_bound <= 1:
+            problem = problem or "exceeds its error bound"
+    if problem is None:
         return None
-    problem = (
-        "exceeds its error bound" if basis.conv3d_is_exact else "does not give its own columns back"
-    )
     return (
-        f"Conv3d on this machine {problem} ({ratio:.3g} times the bound; "
-        f"{environment.versions}): the checkpoint is fine, the original layer is not"
+        f"Conv3d on this machine {problem} ({found}): "
+        "the checkpoint is fine, the original layer is not"
     )

@@ -1,4 +1,4 @@
-"""The device that the check runs on: find it, name it, wait for it, and set its precision."""
+"""The device that the check runs on: find it, name it, wait for it, and say why it cannot."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.errors import DeviceError
+
+# What torch's allocator on the CPU, CUDA and cuBLAS say.
+_OUT_OF_MEMORY = ("not enough memory", "allocate memory", "out of memory", "ALLOC_FAILED")
+_MAX_MESSAGE = 200  # characters of what torch says
+_NEEDED_BYTES = 2**30  # of a GPU for the check, cuBLAS's and cuDNN's workspaces included
 
 
 def resolve_device(name: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that this machine has.
 
-    `auto` is CUDA where torch finds a device, else the CPU. Raises `DeviceError` for a name that
-    is not known and a device that torch does not find.
+    `auto` is CUDA where torch finds a device that can compute, else the CPU. Raises `DeviceError`
+    for a name that is not known and a device that torch does not find.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() and _is_able() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -38,22 +44,42 @@ def resolve_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep TF32 and reduced-precision sums out of the comparison, and put all back afterwards."""
-    matmul = torch.backends.cuda.matmul
-    precision = torch.get_float32_matmul_precision()
-    reduced = matmul.allow_bf16_reduced_precision_reduction
-    reduced_fp16 = matmul.allow_fp16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    matmul.allow_bf16_reduced_precision_reduction = False
-    matmul.allow_fp16_reduced_precision_reduction = False
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Turn what torch raises where a device cannot compute into `DeviceError`."""
+    on_cuda = device.type == "cuda"
     try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        matmul.allow_bf16_reduced_precision_reduction = reduced
-        matmul.allow_fp16_reduced_precision_reduction = reduced_fp16
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            message, hint = f"not enough memory on {device} for the check", "free some memory"
+        else:
+            message = f"{device} cannot compute the linear layer: {first_line(error)}"
+            hint = "try another version of torch"
+        raise DeviceError(message, hint="use --device cpu" if on_cuda else hint) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of torch says that memory is short, on a GPU or on the CPU."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, shortened, or its type where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:_MAX_MESSAGE] if lines else type(error).__name__
+
+
+def _is_able() -> bool:
+    """Tell whether the current CUDA device computes with this torch, and has memory to spare."""
+    try:
+        ones = torch.ones(8, 8, device="cuda", dtype=torch.float32)
+        functional.linear(ones, ones).cpu()
+        free_bytes, _ = torch.cuda.mem_get_info()
+    except RuntimeError:  # memory is full, or this torch has no code for so old or new a device
+        return False
+    return free_bytes >= _NEEDED_BYTES
 
 
 def wait_for(device: torch.device) -> None:

@@ -6,8 +6,8 @@ are two views of them, each with the shape that a header states.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -27,9 +27,11 @@ def load_tensor(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> Tensor
 
     `dtype` is BF16, F16 or F32, as a safetensors header names it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # says that the bytes are not writable
-        return torch.frombuffer(content, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
+    # torch warns of bytes, because they are not writable, and warnings can be silenced for the
+    # whole process only: it gets the same memory as an array, which keeps the bytes alive.
+    array = ctypes.POINTER(ctypes.c_char * len(content))
+    memory = ctypes.cast(ctypes.c_char_p(content), array).contents
+    return torch.frombuffer(memory, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,22 @@ def check_patch_embedding(
     layer: StoredLayer,
     *,
     linear: TensorInfo,
+    source: StoredLayer | None,
     device: torch.device,
-    source: StoredLayer | None = None,
 ) -> Equivalence:
     """Compare a patch embedding as a linear layer with the Conv3d that it stands for.
 
     `linear` is what the header of the linear checkpoint says of the weight: the same bytes are
-    read with that dtype and shape. `source` is the layer whose kernel the Conv3d has, where that
-    lies in another checkpoint; without one the kernel is the weight's own.
+    read with that dtype and shape. `source` is the layer whose kernel and bias the Conv3d has; the
+    layer itself where its bytes are known to be the source's. None where no source is known: the
+    weight is not compared then, but its values and its numerics are checked.
     """
+    original = source or layer
     return check_equivalence(
-        (source or layer).load_kernel(),
+        original.load_kernel(),
         load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape),
         bias=layer.load_bias(),
+        kernel_bias=original.load_bias(),
+        is_compared=source is not None,
         device=device,
     )

@@ -152,7 +152,7 @@ def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence
         layer = read_layer(plan.checkpoint, embedding)
         sha256 |= layer.hashes()
         planned = headers[embedding.shard].tensors[embedding.name]
-        outcome = check_patch_embedding(layer, linear=planned, device=torch_device)
+        outcome = check_patch_embedding(layer, linear=planned, source=layer, device=torch_device)
         if outcome.failure:
             raise CheckFailedError(
                 f"{embedding.name} is not the same map as a linear layer: {outcome.failure}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
+from conv2linear.errors import CheckFailedError
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.convert import ConversionPlan
 from conv2linear.plan.edits import convert_model_card
@@ -102,17 +103,18 @@ def _file_record(file: PlannedFile, texts: Mapping[str, str]) -> FileRecord:
 
 
 def _check_record(tensor: str, outcome: Equivalence) -> CheckRecord:
-    assert outcome.linear  # a check that failed is never recorded
-    assert outcome.conv3d
+    linear, conv3d = outcome.linear, outcome.conv3d
+    if linear is None or outcome.failure is not None:
+        raise CheckFailedError(f"{tensor}: a check that failed is not recorded")
     return CheckRecord(
         tensor=tensor,
         dtype=outcome.dtype,
         basis_patches=outcome.basis_patches,
         sampled_patches=outcome.sampled_patches,
-        linear_max_abs_error=outcome.linear.max_abs,
-        linear_max_error_over_bound=outcome.linear.max_over_bound,
-        conv3d_max_abs_error=outcome.conv3d.max_abs,
-        conv3d_max_error_over_bound=outcome.conv3d.max_over_bound,
+        linear_max_abs_error=linear.max_abs,
+        linear_max_error_over_bound=linear.max_over_bound,
+        conv3d_max_abs_error=conv3d.max_abs if conv3d else None,
+        conv3d_max_error_over_bound=conv3d.max_over_bound if conv3d else None,
         conv3d_warning=outcome.warning,
         device=outcome.environment.device,
         device_name=outcome.environment.device_name,

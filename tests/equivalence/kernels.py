@@ -36,7 +36,7 @@ def check(
     """Check a kernel against a weight, by default against the kernel itself, flattened."""
     weight = kernel.flatten(1) if weight is None else weight
     bias = make_bias(kernel.dtype, len(kernel)) if isinstance(bias, str) else bias
-    return check_equivalence(kernel, weight, bias=bias, device=device)
+    return check_equivalence(kernel, weight, bias=bias, kernel_bias=bias, device=device)
 
 
 def column_of(number: int, shape: tuple[int, ...] = SHAPE) -> str:

@@ -1,48 +1,13 @@
-"""A device is found or refused, and computes in full precision during the check."""
+"""A device is found or refused."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from conv2linear.equivalence.device import format_cudnn_version, resolve_device
 from conv2linear.errors import DeviceError
-from tests.equivalence.kernels import CPU, check, make_kernel
-
-
-def test_reduced_precision_is_off_during_the_check_and_back_after_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen = set()
-    linear = functional.linear
-
-    def spy(*arguments: Any) -> Tensor:
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        seen.add(
-            (
-                torch.get_float32_matmul_precision(),
-                cudnn.allow_tf32,
-                matmul.allow_bf16_reduced_precision_reduction,
-                matmul.allow_fp16_reduced_precision_reduction,
-            )
-        )
-        return linear(*arguments)
-
-    monkeypatch.setattr(functional, "linear", spy)
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    try:
-        check(make_kernel())
-        assert seen == {("highest", False, False, False)}
-        assert torch.get_float32_matmul_precision() == "high"
-        assert torch.backends.cudnn.allow_tf32 == before[1]
-        assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    finally:
-        torch.set_float32_matmul_precision(before[0])
+from tests.equivalence.kernels import CPU
 
 
 @pytest.mark.parametrize("name", ["tpu", "mps", "meta", "", "cuda:x", "cpu0"])

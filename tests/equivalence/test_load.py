@@ -91,7 +91,8 @@ def test_a_source_is_the_same_map_with_the_shape_that_its_linear_header_states(
 ) -> None:
     embedding = linear.patch_embeddings[0]
     stated = linear.headers[embedding.shard].tensors[WEIGHT]
-    outcome = check_patch_embedding(first_layer(source), linear=stated, device=CPU)
+    layer = first_layer(source)
+    outcome = check_patch_embedding(layer, linear=stated, source=layer, device=CPU)
     assert outcome.failure is None
     assert outcome.basis_patches == 1176
 
@@ -113,7 +114,7 @@ def test_a_linear_weight_is_held_against_the_kernel_of_its_source(
 def test_a_header_that_states_another_shape_is_found(source: Checkpoint) -> None:
     layer = first_layer(source)
     stated = source.headers[layer.embedding.shard].tensors[WEIGHT]  # still the kernel's shape
-    outcome = check_patch_embedding(layer, linear=stated, device=CPU)
+    outcome = check_patch_embedding(layer, linear=stated, source=layer, device=CPU)
     assert outcome.failed_step == Step.EQUIVALENCE
     assert outcome.failure is not None
     assert "expected torch." in outcome.failure

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry
-from conv2linear.equivalence.device import describe_environment, full_precision, resolve_device
+from conv2linear.equivalence.device import describe_environment, resolve_device
 from conv2linear.equivalence.load import read_layer
 from conv2linear.equivalence.outcome import Environment
+from conv2linear.equivalence.settings import own_settings
 from conv2linear.errors import Conv2LinearError
 from conv2linear.operations.bench.inputs import BenchLimits, list_inputs
 from conv2linear.operations.bench.measure import DTYPES, Measurement, measure_inputs
@@ -80,7 +81,7 @@ def bench(
     kernel, bias = _read_first_layer(checkpoint) if checkpoint else _make_random_layer()
     inputs = list_inputs(limits.inputs, Geometry(kernel.shape[0], *kernel.shape[1:4]))
     measurements: list[Measurement] = []
-    with torch.inference_mode(), full_precision():
+    with own_settings():
         for name in DTYPES if dtype is None else (dtype,):
             progress.step(f"measure {name}")
             measurements += measure_inputs(
@@ -108,8 +109,9 @@ def bench(
 def _make_random_layer() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     shape = MODEL_TYPES["glm4v_moe"].geometry({}).kernel_shape
-    kernel = torch.randn(shape, generator=generator) * _WEIGHT_STD
-    return kernel, torch.randn(shape[0], generator=generator) * _WEIGHT_STD
+    kernel = torch.randn(shape, generator=generator, dtype=torch.float32) * _WEIGHT_STD
+    bias = torch.randn(shape[0], generator=generator, dtype=torch.float32) * _WEIGHT_STD
+    return kernel, bias
 
 
 def _read_first_layer(checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:

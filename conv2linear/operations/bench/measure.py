@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conv2linear.equivalence.device import wait_for
+from conv2linear.equivalence.device import first_line, is_out_of_memory, wait_for
 from conv2linear.equivalence.error_bound import largest_error
 from conv2linear.equivalence.layers import Layers, place_layers
 from conv2linear.equivalence.patches import random_patches
@@ -76,9 +76,9 @@ def measure_inputs(
     `inputs` come in the order of their size. Raises `CheckFailedError` where the linear layer
     exceeds its error bound.
     """
-    kernel = kernel.to(DTYPES[dtype])
-    bias = None if bias is None else bias.to(DTYPES[dtype])
-    layers = place_layers(kernel, kernel.flatten(1), bias=bias, device=device)
+    kernel = _convert(kernel, DTYPES[dtype])
+    bias = None if bias is None else _convert(bias, DTYPES[dtype])
+    layers = place_layers(Layers(kernel, kernel.flatten(1), bias, bias), device)
     conv3d, linear = _LayerMeter(layers, layers.conv3d), _LayerMeter(layers, layers.linear)
     measurements = []
     for input_ in inputs:
@@ -98,6 +98,12 @@ def measure_inputs(
     return measurements
 
 
+def _convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert to a dtype; what lies beyond its range becomes the largest number in it."""
+    limits = torch.finfo(dtype)
+    return tensor.clamp(limits.min, limits.max).to(dtype)
+
+
 class _LayerMeter:
     """Measures one layer on larger and larger inputs, and foresees how long the next will take."""
 
@@ -112,15 +118,17 @@ class _LayerMeter:
             return LayerResult(None, None, f"about {foreseen_s:.0f} s a run")
         try:
             result = self._measure(count, limits.budget_s)
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:  # of torch: memory is short, or there is no engine for it
             device = self._layers.weight.device
-            return LayerResult(None, None, f"not enough memory on {device}")
+            reason = "not enough memory" if is_out_of_memory(error) else first_line(error)
+            return LayerResult(None, None, f"{reason} on {device}")
         if result.timing:
             self._patch_s = result.timing.median_s / count
         return result
 
     def _measure(self, count: int, budget_s: float) -> LayerResult:
-        distinct = random_patches(min(count, _DISTINCT_PATCHES), self._layers.weight)
+        layers = self._layers
+        distinct = random_patches(min(count, _DISTINCT_PATCHES), layers.weight, bias=layers.bias)
         patches = distinct.repeat(math.ceil(count / len(distinct)), 1)[:count]
 
         def run() -> Tensor:

@@ -59,7 +59,7 @@ def test_every_step_has_its_function() -> None:
 def test_a_sound_layer_passes_every_step(subject: Subject) -> None:
     assert check_finite(subject) == "every weight and bias value is finite"
     assert check_equal(subject) == (
-        "all 1176 one-hot patches and zero give its own columns, as no source is given"
+        "all 1176 one-hot patches and zero give the source's kernel, whose SHA-256 is on record"
     )
     assert check_numerics(subject) == (
         "64 patches in bfloat16 on cpu: largest error 0.001, 25% of its bound"
