@@ -56,7 +56,8 @@ def sample_patches(kernel: Tensor, *, bias: Tensor | None) -> Samples:
     extremes = torch.cat([normal[:8].sign(), ones, -ones])
     largest = find_largest_input(kernel.flatten(1), bias=bias)
     ordinary = _scale_down(torch.cat([normal, images]), largest)
-    extreme = torch.cat([extremes * largest, extremes * torch.finfo(kernel.dtype).tiny])
+    smallest = min(largest, torch.finfo(kernel.dtype).tiny)
+    extreme = torch.cat([extremes * largest, extremes * smallest])
     return Samples(ordinary.to(kernel.dtype), extreme.to(kernel.dtype))
 
 

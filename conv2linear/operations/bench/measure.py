@@ -101,7 +101,7 @@ def measure_inputs(
 def _convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert to a dtype; what lies beyond its range becomes the largest number in it."""
     limits = torch.finfo(dtype)
-    return tensor.clamp(limits.min, limits.max).to(dtype)
+    return tensor.to(dtype).clamp(limits.min, limits.max)
 
 
 class _LayerMeter:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from conv2linear import convert
 from conv2linear.equivalence.outcome import Environment, Equivalence, LayerError, Step
 from conv2linear.errors import CheckFailedError, DeviceError
 from conv2linear.operations.verify.equivalence import (
@@ -21,10 +23,11 @@ from conv2linear.operations.verify.equivalence import (
 )
 from conv2linear.operations.verify.needs import SkippedError
 from conv2linear.operations.verify.subject import Options, Subject, open_subject
-from tests.support.checkpoints import BIAS, WEIGHT
+from tests.support.checkpoints import BIAS, MANIFEST, SMALL_KERNEL, WEIGHT, write_checkpoint
 from tests.support.contents import shard_with
-from tests.support.damage import edit_header, flip_bit
+from tests.support.damage import edit_header, flip_bit, rename_tensors
 from tests.support.models import TinyModel
+from tests.support.progress import SeenProgress
 
 CPU = Options(device="cpu")
 FUNCTIONS = {
@@ -96,6 +99,71 @@ def test_layers_are_compared_with_the_source(linear: Path, source: Path) -> None
     flip_bit(linear, WEIGHT)
     damaged = compare_layers(open_subject(linear, source=source, options=CPU))
     assert [outcome.failed_step for outcome in damaged] == [Step.EQUIVALENCE]
+
+
+def test_without_source_and_record_there_is_nothing_to_compare_with(linear: Path) -> None:
+    (linear / MANIFEST).unlink()
+    subject = open_subject(linear, options=CPU)
+    subject = replace(subject, equivalences=compare_layers(subject))
+    with pytest.raises(SkippedError, match="no source and no record to compare with"):
+        check_equal(subject)
+    assert check_finite(subject) == "every weight and bias value is finite"
+    assert "of its bound" in check_numerics(subject)
+
+
+def test_bytes_that_are_not_on_record_are_compared_with_a_source_only(
+    linear: Path, source: Path
+) -> None:
+    flip_bit(linear, BIAS)
+    subject = open_subject(linear, options=CPU)
+    subject = replace(subject, equivalences=compare_layers(subject))
+    with pytest.raises(SkippedError, match="not the bytes on record, and no source"):
+        check_equal(subject)
+    (outcome,) = compare_layers(open_subject(linear, source=source, options=CPU))
+    assert outcome.failure == "the zero patch does not give the bias"
+
+
+def test_a_fused_layer_is_compared_with_the_source_whose_names_differ(
+    linear: Path, source: Path
+) -> None:
+    (linear / MANIFEST).unlink()
+    rename_tensors(
+        linear, lambda name: name.replace("patch_embed.proj.", "patch_embed.linear_proj.")
+    )
+    for damage in (False, True):
+        if damage:
+            flip_bit(linear, WEIGHT.replace("proj", "linear_proj"))
+        (outcome,) = compare_layers(open_subject(linear, source=source, options=CPU))
+        assert outcome.basis_patches == 1176
+        assert (outcome.failed_step is Step.EQUIVALENCE) == damage
+
+
+def test_an_overlay_says_that_a_bias_is_not_here(tmp_path: Path) -> None:
+    source = write_checkpoint(
+        tmp_path / "source", shards=2, kernel=SMALL_KERNEL, weight_shard=0, bias_shard=1
+    )
+    convert(source, tmp_path / "overlay", device="cpu", changed_only=True)
+    for options in ({}, {"source": source}):
+        subject = open_subject(tmp_path / "overlay", options=CPU, **options)
+        subject = replace(subject, equivalences=compare_layers(subject))
+        assert check_finite(subject) == f"every weight value is finite; not here: {BIAS}"
+        assert check_equal(subject).startswith(
+            "all 1176 one-hot patches and zero without the bias give the source's kernel"
+        )
+
+
+def test_a_conv3d_that_does_not_compute_is_a_warning(
+    linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*inputs: Any, **options: Any) -> Any:
+        raise RuntimeError("no engine")
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", broken)
+    progress = SeenProgress()
+    options = replace(CPU, progress=progress)
+    (outcome,) = compare_layers(open_subject(linear, options=options))
+    assert outcome.failure is None
+    assert progress.warnings == [outcome.warning]
 
 
 def test_a_layer_of_a_conv3d_checkpoint_is_not_compared(source: Path) -> None:
