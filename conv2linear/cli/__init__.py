@@ -5,16 +5,23 @@ from __future__ import annotations
 import signal
 import sys
 
+from conv2linear.cli.streams import flush_stdout, give_up_stdout, prepare_streams
 from conv2linear.search_path import drop_working_directory
 
 
 def main() -> None:
     """Run `conv2linear` with the arguments of this process and exit with its code."""
     drop_working_directory()
+    prepare_streams()
     try:
         from conv2linear.cli.app import run
 
         code = run(sys.argv[1:])
+        if error := flush_stdout():  # of help, say
+            code = _unwritten(error)
+    except OSError as error:
+        give_up_stdout()
+        code = _unwritten(error)
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         print("error: interrupted", file=sys.stderr)
         code = 130
@@ -22,3 +29,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
+
+
+def _unwritten(error: OSError) -> int:
+    from conv2linear.cli.output import Output
+
+    Output().unwritten(error)
+    return 2

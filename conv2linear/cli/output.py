@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import traceback
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from conv2linear.cli.format import format_text
 from conv2linear.cli.progress import RichProgress
+from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
 from conv2linear.result import to_json_value
 
@@ -65,13 +65,19 @@ class Output:
         try:
             if self.is_json:
                 document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
-                print(json.dumps(to_json_value(document), indent=2, ensure_ascii=False))
+                print(json.dumps(to_json_value(document), indent=2, ensure_ascii=not is_utf8()))
             else:
                 self._print_result(human)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read it has gone: nobody is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            self.unwritten(error)
+            give_up_stdout()
             raise typer.Exit(_NOT_DONE) from None
+
+    def unwritten(self, error: OSError) -> None:
+        """Print why the result is not on stdout."""
+        if not isinstance(error, BrokenPipeError):  # then whoever read it has gone on purpose
+            self.error(f"standard output cannot be written: {error.strerror or error}")
 
     def error(self, message: str, hint: str | None = None) -> None:
         """Print an error in one line, and in another what to do about it."""
