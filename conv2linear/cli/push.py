@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,9 +43,12 @@ def push_command(
 ) -> None:
     """Verify CHECKPOINT and publish it on the Hub; what the source has is copied there."""
     output = Output(json=json, quiet=quiet, debug=debug)
+    warnings.filterwarnings("ignore", module="huggingface_hub")  # this process is our own
     with output.running() as progress:
-        from conv2linear.operations.push import plan_push, push  # loads huggingface_hub
+        from conv2linear.hub.client import quiet_client  # loads huggingface_hub
+        from conv2linear.operations.push import plan_push, push
 
+        quiet_client()
         options: dict[str, Any] = {
             "revision": revision,
             "create_pr": create_pr,

@@ -26,10 +26,10 @@ def hash_file(
     return digest.hexdigest()
 
 
-def hash_git_blob(path: Path) -> str:
+def hash_git_blob(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> str:
     """Return the SHA-1 by which git, and so the Hub, names the content of a small file."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    update_hash(digest, path)
+    update_hash(digest, path, on_bytes=on_bytes)
     return digest.hexdigest()
 
 

@@ -1,46 +1,57 @@
-"""The Hub's client as every part of this package uses it."""
+"""The Hub's client as every part of this package uses it.
+
+Nothing of it that belongs to the whole process is changed, but where the process is our own.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging
 
-from huggingface_hub import HfApi
-from huggingface_hub.utils import (
-    are_progress_bars_disabled,
-    build_hf_headers,
-    disable_progress_bars,
-    enable_progress_bars,
-    logging,
-)
-
+from conv2linear.errors import SourceNotFoundError
 from conv2linear.version import __version__
 
 TIMEOUT_S = 10.0  # the client has none of its own for most calls
 _LIBRARY = "conv2linear"
+_TOKEN_SHOWN = "[the token]"
 
 
 def connect() -> HfApi:
-    """Return a client that names this package to the Hub and does not log its retries."""
-    logging.set_verbosity_error()
+    """Return a client that names this package to the Hub.
+
+    Raises `SourceNotFoundError` where the token in use cannot be one.
+    """
+    _refuse_impossible_token()
     return HfApi(library_name=_LIBRARY, library_version=__version__)
 
 
 def request_headers() -> dict[str, str]:
-    """Return the headers of a request that is made without the client."""
+    """Return the headers of a request that is made without the client; raises as `connect` does."""
+    _refuse_impossible_token()
     return build_hf_headers(library_name=_LIBRARY, library_version=__version__)
 
 
-@contextlib.contextmanager
-def silent_client() -> Iterator[None]:
-    """Keep the client's own bars and warnings from the terminal."""
-    was_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if not was_disabled:
-            enable_progress_bars()
+def quiet_client() -> None:
+    """Keep the client's bars and its notes on retries from the terminal, for all of this process.
+
+    Only a command line may: the process of another program is not ours to change.
+    """
+    logging.set_verbosity_error()
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
+
+
+def redact(text: str) -> str:
+    """Return a text from outside without the token, which it may quote."""
+    token = get_token()
+    return text.replace(token, _TOKEN_SHOWN) if token else text
+
+
+def _refuse_impossible_token() -> None:
+    # Errors of the client about such a header would quote it.
+    token = get_token() or ""
+    if not (token.isascii() and token.isprintable()):
+        raise SourceNotFoundError(
+            "the token has characters that no token has",
+            hint="set HF_TOKEN again, or log in with `hf auth login`",
+        )

@@ -1,24 +1,30 @@
 """Download files of the Hub in ranges, across dropped connections, and check their hash.
 
 Files are downloaded here, not by `hf_hub_download`: that one starts anew in every process and
-checks no hash. All else of the Hub (authentication, redirects, retries, the cache) is the client's.
+checks no hash.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
-from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 
 from conv2linear.errors import HubError
-from conv2linear.hub.client import TIMEOUT_S, request_headers
+from conv2linear.hub.answers import ODD_ANSWER_HINT, open_stream
 from conv2linear.hub.remote import RemoteFile, read_content_id
 
-_RETRIES = 5  # of a dropped connection that brought nothing new
+if TYPE_CHECKING:
+    from huggingface_hub.errors import Response
+
+_RETRIES = 5  # of a dropped connection that brought hardly anything
+_PROGRESS_BYTES = 1 << 16  # a connection that brings less on its own has failed
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,13 @@ class Download:
         """
         failures = 0
         while start < end:
-            error = None
+            error, began = None, start
             try:
-                for chunk in _stream(self.url, start, end):
+                for chunk in self._stream(start, end):
                     write(chunk)
                     start += len(chunk)
-                    failures = -1
+                    if start - began >= _PROGRESS_BYTES:
+                        failures = -1
             except HfHubHTTPError:
                 raise
             except HTTPError as dropped:
@@ -63,7 +70,7 @@ class Download:
                 raise error or HubError(
                     f"{self.file.name}: the Hub sends nothing from byte {start} on, "
                     f"expected {end} bytes",
-                    hint="is there something between here and the Hub that answers in its place?",
+                    hint=ODD_ANSWER_HINT,
                 )
             if start < end:
                 time.sleep(min(failures, 1))
@@ -84,7 +91,9 @@ class Download:
         with partial.open("ab", buffering=0) as file:
 
             def write(chunk: bytes) -> None:
-                file.write(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
                 on_bytes(len(chunk))
 
             position = file.tell()
@@ -107,25 +116,37 @@ class Download:
                 hint="the download was damaged on its way: run again",
             )
 
+    def _stream(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `end` as they arrive, in one request.
 
-def _stream(url: str, start: int, end: int) -> Iterator[bytes]:
-    """Yield the bytes of a file from `start` up to `end` as they arrive, in one request.
+        A server that sends more than it was asked for, as one that ignores ranges does, is cut
+        short. Raises what the client raises, and `HubError` for other bytes than these.
+        """
+        # Errors of the connection are for the caller, which knows what has arrived.
+        with open_stream(self.url, {"Range": f"bytes={start}-{end - 1}"}) as response:
+            position = self._find_start(response, start)
+            for chunk in response.iter_bytes():
+                wanted = chunk[max(start - position, 0) : end - position]
+                position += len(chunk)
+                if wanted:
+                    yield wanted
+                if position >= end:
+                    return
 
-    Waits and tries again where the Hub answers that it is busy. A server that sends more than
-    it was asked for, as one that ignores ranges does, is cut short.
-    """
-    headers = request_headers()
-    headers |= {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
-    # Errors of the connection are for the caller, which knows what has arrived.
-    with http_stream_backoff(
-        "GET", url, headers=headers, timeout=TIMEOUT_S, retry_on_exceptions=()
-    ) as response:
-        hf_raise_for_status(response)
-        position = start if response.status_code == 206 else 0
-        for chunk in response.iter_bytes():
-            wanted = chunk[max(start - position, 0) : end - position]
-            position += len(chunk)
-            if wanted:
-                yield wanted
-            if position >= end:
-                return
+    def _find_start(self, response: Response, start: int) -> int:
+        """Return which byte of the file an answer begins with."""
+        size, headers = self.file.size_bytes, response.headers
+        if response.status_code == 206:
+            match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            if match and int(match[1]) == start and match[3] in ("*", str(size)):
+                return start
+        elif response.status_code == 200:
+            is_encoded = headers.get("content-encoding", "identity") != "identity"
+            length = headers.get("content-length")
+            if is_encoded or length is None or length == str(size):
+                return 0
+        raise HubError(
+            f"{self.file.name}: the Hub sends something else than the file of {size} bytes "
+            "that it lists",
+            hint=ODD_ANSWER_HINT,
+        )

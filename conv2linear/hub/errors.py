@@ -20,8 +20,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
+from conv2linear.hub.answers import odd_answer, retry_after
+from conv2linear.hub.client import redact
 
+_MAX_REASON = 300  # characters of what the Hub or its client says
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
+# What code that expects another answer raises.
+_NOT_UNDERSTOOD = (LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 _WRITE_HINT = "log in with `hf auth login`, with a token that may write, or set HF_TOKEN"
 
 
@@ -63,7 +68,7 @@ def hub_write_errors(repo_id: str, branch: str) -> Iterator[None]:
         try:
             yield
         except FileDuplicationError as error:
-            raise CopyRefusedError(str(error).splitlines()[-1].strip(" -")) from error
+            raise CopyRefusedError(redact(str(error).splitlines()[-1].strip(" -"))) from error
         except HTTPError as error:
             raise (_as_write_error(error, repo_id, branch) or error) from None
         except HFValidationError:
@@ -72,7 +77,12 @@ def hub_write_errors(repo_id: str, branch: str) -> Iterator[None]:
             cause = error.__cause__
             if isinstance(cause, HTTPError):
                 raise (_as_write_error(cause, repo_id, branch) or cause) from None
-            raise HubError(f"{repo_id}: {str(error).splitlines()[0]}") from error
+            if isinstance(cause, Conv2LinearError):
+                raise cause from None
+            reason = redact(" ".join(str(error).split())) or type(error).__name__
+            raise HubError(f"{repo_id}: {reason[:_MAX_REASON]}") from error
+        except _NOT_UNDERSTOOD as error:
+            raise odd_answer(repo_id, f"{type(error).__name__} in huggingface_hub") from error
 
 
 def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearError:
@@ -81,7 +91,7 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
     if isinstance(error, GatedRepoError):
         return SourceNotFoundError(
             f"{repo_id} is gated and this account has no access",
-            hint=f"accept its licence at {constants.ENDPOINT}/{repo_id}, then {_LOGIN_HINT}",
+            hint=f"accept its licence at {_shown_endpoint()}/{repo_id}, then {_LOGIN_HINT}",
         )
     if isinstance(error, RevisionNotFoundError):
         return SourceNotFoundError(f"{repo_id} has no revision {revision!r}")
@@ -98,14 +108,16 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
             hint=f"check the name; if it is private, {_LOGIN_HINT}",
         )
     if status is None:
-        cause = str(error).splitlines() or [type(error).__name__]
+        cause = redact(" ".join(str(error).split())) or type(error).__name__
         return HubError(
-            f"{constants.ENDPOINT} cannot be reached: {cause[0]}",
+            f"{_shown_endpoint()} cannot be reached: {cause[:_MAX_REASON]}",
             hint="check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache",
         )
+    pause = retry_after(getattr(getattr(error, "response", None), "headers", {}))
+    wait = "a little" if not pause else f"{pause:.0f} s, as the Hub asks,"
     return HubError(
         f"{repo_id}: the Hub answered with status {status}",
-        hint="wait a little and run again: what is downloaded so far is used again",
+        hint=f"wait {wait} and run again: what is downloaded so far is used again",
     )
 
 
@@ -114,7 +126,8 @@ def _as_write_error(error: HTTPError, repo_id: str, branch: str) -> Conv2LinearE
     if not isinstance(error, HfHubHTTPError):
         return None
     status = error.response.status_code
-    reason = error.server_message or f"status {status}"
+    said = redact(" ".join((error.server_message or "").split()))
+    reason = said[:_MAX_REASON] or f"status {status}"
     if str(error.response.request.url).endswith("/lfs-files/duplicate") and status < 500:
         return CopyRefusedError(reason)
     if status == 412:
@@ -134,3 +147,10 @@ def _not_a_repository_id(error: HFValidationError, repo_id: str) -> SourceNotFou
     return SourceNotFoundError(
         f"{repo_id}: not a repository id: {reason}", hint="it looks like org/name"
     )
+
+
+def _shown_endpoint() -> str:
+    """Return the address of the Hub without a password that may stand in it."""
+    scheme, separator, rest = constants.ENDPOINT.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

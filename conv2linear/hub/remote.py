@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from conv2linear.files.hash import hash_file, hash_git_blob
@@ -38,11 +40,26 @@ class RemoteFile:
         return id_kind_of(self.content_id)
 
 
+class Access(IntEnum):
+    """Who may read a repository; a larger value lets fewer do so."""
+
+    PUBLIC = 0
+    GATED = 1  # whoever accepts its conditions
+    APPROVED = 2  # whom its owner lets in
+    PRIVATE = 3
+
+    @property
+    def label(self) -> str:
+        """Word for it in messages."""
+        return {Access.PUBLIC: "public", Access.PRIVATE: "private"}.get(self, "gated")
+
+
 @dataclass(frozen=True)
 class RemoteRepository:
-    """A repository on the Hub; `heads` is the commit of each branch."""
+    """A repository on the Hub, by its id as the Hub writes it, with the commit of each branch."""
 
-    private: bool
+    repo_id: str
+    access: Access
     heads: Mapping[str, str]
 
 
@@ -56,6 +73,18 @@ def git_content_id(blob_id: str) -> str:
     return _GIT_PREFIX + blob_id
 
 
-def read_content_id(path: Path, *, id_kind: IdKind) -> str:
+def read_content_id(
+    path: Path, *, id_kind: IdKind, on_bytes: Callable[[int], None] | None = None
+) -> str:
     """Hash a file of this machine into the id that the Hub would give its content."""
-    return git_content_id(hash_git_blob(path)) if id_kind is IdKind.GIT_BLOB else hash_file(path)
+    if id_kind is IdKind.SHA256:
+        return hash_file(path, on_bytes=on_bytes)
+    return git_content_id(hash_git_blob(path, on_bytes=on_bytes))
+
+
+def hash_content(content: bytes, *, id_kind: IdKind) -> str:
+    """Return the id that the Hub would give a content."""
+    if id_kind is IdKind.SHA256:
+        return hashlib.sha256(content).hexdigest()
+    named = b"blob %d\0" % len(content) + content
+    return git_content_id(hashlib.sha1(named, usedforsecurity=False).hexdigest())

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_url, snapshot_download
-from huggingface_hub import try_to_load_from_cache as find_in_cache
 
-from conv2linear.errors import BadCheckpointError, HubError
+from conv2linear.errors import HubError
 from conv2linear.files.clone import clone_file, open_regular
 from conv2linear.files.disk_errors import read_errors
 from conv2linear.files.rename import sync_file
-from conv2linear.hub.client import TIMEOUT_S, connect
+from conv2linear.hub.cache import CachedFiles
 from conv2linear.hub.download import Download, Extent
 from conv2linear.hub.errors import check_repo_id, hub_errors
+from conv2linear.hub.info import is_commit_sha, read_info
 from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
-from conv2linear.sources.base import FileInfo, Origin, file_fingerprint, is_inside
-from conv2linear.sources.folder import Folder
+from conv2linear.hub.snapshot import Snapshot
+from conv2linear.sources.base import FileInfo, Origin, file_fingerprint
+
+_HASHED_AT_ONCE_BYTES = 64_000_000  # a cached file of this size is proven before anything is read
+_READ_UNPROVEN_BYTES = 32_000_000  # of a larger one so much is rather asked of the Hub
+_MAX_KEPT_BYTES = 32_000_000
 
 
-def open_repository(repo_id: str, *, revision: str | None = None) -> HubRepository | Folder:
+def open_repository(repo_id: str, *, revision: str | None = None) -> HubRepository | Snapshot:
     """Open a model repository at a branch, tag or commit, resolved to a commit sha.
 
     Offline (`HF_HUB_OFFLINE`) it is the snapshot in the cache. Raises `SourceNotFoundError` where
@@ -32,31 +37,38 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
     revision = revision or constants.DEFAULT_REVISION
     with hub_errors(repo_id, revision):
         if constants.HF_HUB_OFFLINE:
-            snapshot = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
-            return Folder(snapshot, label=repo_id, origin=Origin(repo_id, snapshot.name))
+            path = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+            if not is_commit_sha(path.name):
+                raise HubError(f"{repo_id}: the cache names no commit for {revision!r}")
+            return Snapshot(path, label=repo_id, origin=Origin(repo_id, path.name))
         return HubRepository(repo_id, revision)
 
 
 class HubRepository:
-    """The files of a model repository at one commit."""
+    """The files of a model repository at one commit.
+
+    What the client has in its cache is used once its content is proven to be what the Hub lists.
+    """
 
     def __init__(self, repo_id: str, revision: str) -> None:
-        api = connect()
-        sha = api.model_info(repo_id, revision=revision, timeout=TIMEOUT_S).sha
-        if sha is None:
-            raise HubError(f"{repo_id}: the Hub names no commit for {revision!r}")
+        sha = read_info(repo_id, revision=revision).commit_sha
         self.label = repo_id
         self.origin: Origin = Origin(repo_id, sha)
-        self._remote = list_files(api, repo_id, sha)
+        self._remote = list_files(repo_id, sha)
+        self._cached = CachedFiles(repo_id, sha, self._remote)
         self.files: Mapping[str, FileInfo] = {
             name: self._file_info(file) for name, file in self._remote.items()
         }
-        # Headers and patch embeddings: a download does not fetch them again.
-        self._already_read: dict[str, list[Extent]] = {}
+        self._reads = _Reads()
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What was found wrong with the cache so far."""
+        return tuple(self._cached.warnings)
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, by range request where it is not cached."""
-        path = self.files[name].path
+        path = self._path_to_read(name)
         if path is not None:
             with open_regular(path) as file, read_errors(path):
                 file.seek(start)
@@ -64,7 +76,7 @@ class HubRepository:
         content = bytearray()
         with hub_errors(self.label, self.origin.commit_sha):
             self._download(name).read(start, start + length, content.extend)
-        self._already_read.setdefault(name, []).append(Extent(start, bytes(content)))
+        self._reads.add(name, Extent(start, bytes(content)))
         return bytes(content)
 
     def fetch(
@@ -76,20 +88,36 @@ class HubRepository:
         Raises `HubError` where the content is not what the Hub lists.
         """
         info = self.files[name]
-        if info.path is not None:
-            clone_file(info.path, target, on_bytes=on_bytes)
+        cached = self.local_path(name, on_bytes=lambda _: on_bytes(0))
+        if cached is not None:
+            clone_file(cached, target, on_bytes=on_bytes)
             return
         # Named by name and content: neither two files nor two versions of one may share it.
         identity = f"{name} {info.fingerprint}"
         partial = scratch / hashlib.sha256(identity.encode()).hexdigest()
         download = self._download(name)
         with hub_errors(self.label, self.origin.commit_sha):
-            download.complete(
-                partial, already_read=self._already_read.get(name, ()), on_bytes=on_bytes
-            )
+            download.complete(partial, already_read=self._reads.kept(name), on_bytes=on_bytes)
         download.check(partial)
         sync_file(partial)
         partial.rename(target)
+
+    def local_path(self, name: str, *, on_bytes: Callable[[int], None]) -> Path | None:
+        """Return where a file lies in the cache, None where it does not or is damaged there."""
+        path = self.files[name].path
+        if path is None or not self._cached.prove(name, path, on_bytes=on_bytes):
+            return None
+        return path
+
+    def _path_to_read(self, name: str) -> Path | None:
+        """Return where a file lies in the cache if that is proven, or worth to be proven.
+
+        To hash a large file for its header alone takes longer than to ask the Hub for that.
+        """
+        is_small = self.files[name].size_bytes <= _HASHED_AT_ONCE_BYTES
+        if is_small or self._reads.bytes_of(name) > _READ_UNPROVEN_BYTES:
+            return self.local_path(name, on_bytes=_ignore)
+        return self.files[name].path if self._cached.is_proven(name) else None
 
     def _download(self, name: str) -> Download:
         url = hf_hub_url(self.label, name, revision=self.origin.commit_sha)
@@ -97,11 +125,44 @@ class HubRepository:
 
     def _file_info(self, file: RemoteFile) -> FileInfo:
         name, size = file.name, file.size_bytes
-        if not is_inside(name) or type(size) is not int:
-            raise BadCheckpointError(f"{self.label}: the Hub lists {name!r} with size {size!r}")
         sha256 = file.content_id if file.id_kind is IdKind.SHA256 else None
-        cached = find_in_cache(self.label, name, revision=self.origin.commit_sha)
-        if isinstance(cached, str) and Path(cached).stat().st_size == size:
-            path = Path(cached).resolve()
+        path = self._cached.find(name)
+        if path is not None:
             return FileInfo(name, size, file_fingerprint(path), sha256=sha256, path=path)
         return FileInfo(name, size, file.content_id, sha256=sha256)
+
+
+class _Reads:
+    """What was read of the Hub: how much of each file, and the bytes themselves of the first reads.
+
+    Those are headers and patch embeddings, which a download then does not ask for again. A caller
+    that reads whole files does not fill the memory with them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes: dict[str, int] = {}
+        self._kept: dict[str, list[Extent]] = {}
+        self._free_bytes = _MAX_KEPT_BYTES
+
+    def add(self, name: str, extent: Extent) -> None:
+        """Note a read; keep its bytes while there is room."""
+        size = len(extent.content)
+        with self._lock:
+            self._bytes[name] = self._bytes.get(name, 0) + size
+            if size <= self._free_bytes:
+                self._free_bytes -= size
+                self._kept.setdefault(name, []).append(extent)
+
+    def bytes_of(self, name: str) -> int:
+        """Return how many bytes of a file were read."""
+        return self._bytes.get(name, 0)
+
+    def kept(self, name: str) -> Sequence[Extent]:
+        """Return the parts of a file that are kept."""
+        with self._lock:
+            return tuple(self._kept.get(name, ()))
+
+
+def _ignore(count: int) -> None:
+    """Count nothing."""

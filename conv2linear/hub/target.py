@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from huggingface_hub import CommitInfo, constants
-from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
+from huggingface_hub import CommitInfo, constants, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from conv2linear.errors import Conv2LinearError, HubError
-from conv2linear.hub.client import TIMEOUT_S, connect, silent_client
+from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
+from conv2linear.hub.answers import odd_answer
+from conv2linear.hub.client import connect
 from conv2linear.hub.commit import CommitFile, CommitMessage, LocalFile, Proposal, Published
+from conv2linear.hub.download import Download
 from conv2linear.hub.errors import check_repo_id, hub_errors, hub_write_errors
+from conv2linear.hub.info import RepositoryInfo, is_commit_sha, read_heads, read_info
 from conv2linear.hub.listing import list_files
-from conv2linear.hub.remote import RemoteFile, RemoteRepository
+from conv2linear.hub.remote import Access, RemoteFile, RemoteRepository, hash_content
+from conv2linear.hub.writing import WRITE_PATIENCE, WritePatience, bounded_client
 
 _NOT_A_BRANCH = re.compile(r"refs/.*|[0-9a-f]{40}")
+_MAX_TEXT_BYTES = 100_000_000
 _IGNORE_NOTHING = "# every file of a checkpoint counts\n"
 
 
@@ -30,14 +36,16 @@ class HubTarget:
     where `branch` names a pull request or a commit, or cannot be a name.
     """
 
-    def __init__(self, repo_id: str, branch: str) -> None:
+    def __init__(
+        self, repo_id: str, branch: str, *, patience: WritePatience = WRITE_PATIENCE
+    ) -> None:
         check_repo_id(repo_id)
         if _NOT_A_BRANCH.fullmatch(branch) or not branch.isprintable():
             raise Conv2LinearError(
                 f"{branch if branch.isprintable() else ascii(branch)} is not the name of a branch",
                 hint="--revision takes a branch; it is made where there is none",
             )
-        self.repo_id, self.branch = repo_id, branch
+        self.repo_id, self.branch, self._patience = repo_id, branch, patience
         self._api = connect()
         self._listed: dict[tuple[str, str], dict[str, RemoteFile]] = {}
 
@@ -45,18 +53,42 @@ class HubTarget:
         """Return what the repository is, or None if the Hub has none of this name."""
         with hub_errors(self.repo_id, self.branch):
             try:
-                info = self._api.model_info(self.repo_id, timeout=TIMEOUT_S)
+                info = read_info(self.repo_id)
             except GatedRepoError:  # the Hub's client takes it for one that is not found
                 raise
             except RepositoryNotFoundError:
                 return None
-            return RemoteRepository(private=bool(info.private), heads=self.heads())
+            if info.access is None:
+                raise odd_answer(self.repo_id, "it does not say whether the repository is private")
+            return RemoteRepository(info.repo_id, info.access, heads=self.heads())
 
-    def heads(self) -> dict[str, str]:
+    def look_at_source(self, repo_id: str) -> RepositoryInfo | None:
+        """Return what another repository is, None where this account cannot see it."""
+        try:
+            with hub_errors(repo_id, constants.DEFAULT_REVISION):
+                return read_info(repo_id)
+        except SourceNotFoundError:
+            return None
+
+    def heads(self) -> Mapping[str, str]:
         """Return the commit of each branch."""
         with hub_errors(self.repo_id, self.branch):
-            refs = self._api.list_repo_refs(self.repo_id)
-        return {ref.name: ref.target_commit for ref in refs.branches}
+            return read_heads(self.repo_id)
+
+    def read_file(self, file: RemoteFile, commit_sha: str) -> bytes:
+        """Return the content of a small file at a commit of this repository.
+
+        Raises `HubError` where it is not what the Hub lists.
+        """
+        if file.size_bytes > _MAX_TEXT_BYTES:
+            raise odd_answer(self.repo_id, f"{file.name} has {file.size_bytes} bytes")
+        content = bytearray()
+        with hub_errors(self.repo_id, commit_sha):
+            url = hf_hub_url(self.repo_id, file.name, revision=commit_sha)
+            Download(file, url).read(0, file.size_bytes, content.extend)
+        if hash_content(bytes(content), id_kind=file.id_kind) != file.content_id:
+            raise odd_answer(self.repo_id, f"{file.name} is not what it lists")
+        return bytes(content)
 
     def list_files(self, commit_sha: str, *, repo_id: str | None = None) -> dict[str, RemoteFile]:
         """Return the files at a commit of this repository, or of another one, by name.
@@ -66,26 +98,29 @@ class HubTarget:
         key = (repo_id or self.repo_id, commit_sha)
         if key not in self._listed:
             with hub_errors(*key):
-                self._listed[key] = list_files(self._api, *key)
+                self._listed[key] = list_files(*key)
         return self._listed[key]
 
     def create_repository(self, *, private: bool) -> None:
         """Make the repository, private if asked, else as the organisation has it."""
-        with hub_write_errors(self.repo_id, self.branch):
+        with self._writing():
             self._api.create_repo(self.repo_id, private=private or None)
+        found = self.look() if private else None
+        if private and (found is None or found.access is not Access.PRIVATE):
+            raise HubError(
+                f"{self.repo_id} was to be private, and the Hub says that it is not",
+                hint="nothing was sent: look at the settings of the repository",
+            )
 
     def create_branch(self, start: str | None) -> None:
         """Make the branch at a commit, or at the head of the default branch."""
-        with hub_write_errors(self.repo_id, self.branch):
+        with self._writing():
             self._api.create_branch(self.repo_id, branch=self.branch, revision=start)
 
     def head(self) -> str:
         """Return the commit that the branch is at."""
-        with hub_write_errors(self.repo_id, self.branch):
-            info = self._api.model_info(self.repo_id, revision=self.branch, timeout=TIMEOUT_S)
-        if info.sha is None:
-            raise HubError(f"{self.repo_id}: the Hub names no commit for {self.branch!r}")
-        return info.sha
+        with hub_errors(self.repo_id, self.branch):
+            return read_info(self.repo_id, revision=self.branch).commit_sha
 
     def upload(
         self, files: Sequence[LocalFile], *, proposing: bool, on_bytes: Callable[[int], None]
@@ -94,7 +129,7 @@ class HubTarget:
 
         `proposing` says that a pull request will: it needs no right to write to the branch.
         """
-        with silent_client(), hub_write_errors(self.repo_id, self.branch):
+        with self._writing():
             for file in files:
                 self._api.preupload_lfs_files(
                     self.repo_id,
@@ -126,28 +161,35 @@ class HubTarget:
         )
         number, reference, url = first.pr_num, first.pr_revision, first.pr_url
         if number is None or reference is None or url is None:
-            raise HubError(f"{self.repo_id}: the Hub names no pull request")
+            raise odd_answer(self.repo_id, "it names no pull request")
         try:
             sha = first.oid
             for portion in portions[1:]:
                 sha = self._commit(portion, message, parent=sha, revision=reference).oid
             yield Proposal(number, Published(sha, url))
         except BaseException:
-            with contextlib.suppress(HTTPError):
+            # Whatever becomes of this: what failed before is what the user must know.
+            with contextlib.suppress(Conv2LinearError), self._writing():
                 self._api.change_discussion_status(self.repo_id, number, "closed")
             raise
 
     def merge(self, proposal: Proposal) -> Published:
-        """Merge a pull request into the branch."""
-        with silent_client(), hub_write_errors(self.repo_id, self.branch):
-            details = self._api.get_discussion_details(self.repo_id, proposal.number)
-            if details.status == "draft":
-                self._api.change_discussion_status(self.repo_id, proposal.number, "open")
-            self._api.merge_pull_request(self.repo_id, proposal.number)
-            details = self._api.get_discussion_details(self.repo_id, proposal.number)
-        if details.merge_commit_oid is None:
-            raise HubError(f"{self.repo_id}: the Hub names no commit of the merge")
-        return Published(details.merge_commit_oid, self.commit_url(details.merge_commit_oid))
+        """Merge a pull request into the branch, and wait until the Hub has done so."""
+        number = proposal.number
+        with self._writing():
+            if self._api.get_discussion_details(self.repo_id, number).status == "draft":
+                self._api.change_discussion_status(self.repo_id, number, "open")
+            self._api.merge_pull_request(self.repo_id, number)
+        for pause_s in self._patience.merge_pauses_s:
+            with self._writing():
+                sha = self._api.get_discussion_details(self.repo_id, number).merge_commit_oid
+            if is_commit_sha(sha):
+                return Published(sha, self.commit_url(sha))
+            time.sleep(pause_s)
+        raise HubError(
+            f"{self.repo_id}: the Hub does not say that it has merged pull request {number}",
+            hint="look at it on the Hub before you run again",
+        )
 
     def commit_url(self, commit_sha: str) -> str:
         """Return the address of a commit for people."""
@@ -162,8 +204,8 @@ class HubTarget:
         revision: str,
         create_pr: bool = False,
     ) -> CommitInfo:
-        with silent_client(), hub_write_errors(self.repo_id, self.branch):
-            return self._api.create_commit(
+        with self._writing():
+            made = self._api.create_commit(
                 self.repo_id,
                 [file.operation for file in files],
                 commit_message=message.title,
@@ -172,3 +214,11 @@ class HubTarget:
                 parent_commit=parent,
                 create_pr=create_pr,
             )
+        if not is_commit_sha(made.oid):
+            raise odd_answer(self.repo_id, "it names no commit for what was sent")
+        return made
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with hub_write_errors(self.repo_id, self.branch), bounded_client(self._patience):
+            yield

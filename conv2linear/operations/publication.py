@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conv2linear.errors import BadCheckpointError, SourceNotFoundError
+from conv2linear.errors import BadCheckpointError, Conv2LinearError, SourceNotFoundError
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.hub.commit import CommitFile, CommitMessage, LocalFile, Published, ServerCopy
 from conv2linear.hub.outgoing import Outgoing
@@ -19,13 +19,16 @@ from conv2linear.plan.push import (
     Destination,
     PushInputs,
     PushPlan,
+    SourceAccess,
     choose_base,
+    refuse_disclosure,
     refuse_moved_branch,
 )
 from conv2linear.plan.transfer import Transfer, names_to_hash
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.converted import complete_manifest, read_manifest
-from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
+from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest, parse_manifest
 from conv2linear.sources.folder import Folder
 
 
@@ -65,16 +68,28 @@ def open_publication(
 
 
 def look(publication: Publication) -> PushInputs:
-    """Find out what the plan depends on: what the target has, what the source has."""
-    base = choose_base(
-        publication.destination, publication.target.look(), origin=publication.manifest.source
-    )
-    existing = publication.target.list_files(base.commit_sha) if base.commit_sha else {}
+    """Find out what the plan depends on: what the target has, what the source has.
+
+    Raises `HubError` where the target may not have what the source is.
+    """
+    target, origin = publication.target, publication.manifest.source
+    remote = target.look()
+    if origin is not None:
+        seen = target.look_at_source(origin.repo_id)
+        source_access = (
+            SourceAccess(seen.repo_id, seen.access) if seen else SourceAccess(origin.repo_id, None)
+        )
+        refuse_disclosure(publication.destination, remote, source=source_access)
+    base = choose_base(publication.destination, remote, origin=origin)
+    existing = target.list_files(base.commit_sha) if base.commit_sha else {}
     source = _list_source(publication)
     sizes = {
         name: publication.outgoing.size_bytes(name) for name in publication.outgoing.folder.files
     }
     to_hash = names_to_hash(sizes, source=source, existing=existing)
+    same = publication.outgoing.same_as(existing, to_hash)
+    if base.commit_sha and _has_attributes(publication, existing, base.commit_sha):
+        same |= {GIT_ATTRIBUTES}
     return PushInputs(
         manifest=publication.manifest,
         manifest_bytes=sizes[MANIFEST_NAME],
@@ -82,8 +97,51 @@ def look(publication: Publication) -> PushInputs:
         base=base,
         source=source,
         existing=existing,
-        already_on_target=publication.outgoing.same_as(existing, to_hash),
+        already_on_target=same,
+        existing_manifest=_read_existing_manifest(publication, existing, base.commit_sha),
     )
+
+
+def _has_attributes(
+    publication: Publication, existing: Mapping[str, RemoteFile], commit_sha: str
+) -> bool:
+    """Tell whether the target's .gitattributes is that of the checkpoint, or more than it."""
+    outgoing, file = publication.outgoing, existing.get(GIT_ATTRIBUTES)
+    if file is None or GIT_ATTRIBUTES not in outgoing.folder.files:
+        return False
+    own = outgoing.folder.read(GIT_ATTRIBUTES, 0, outgoing.size_bytes(GIT_ATTRIBUTES))
+    return is_extended(own, publication.target.read_file(file, commit_sha))
+
+
+def _read_existing_manifest(
+    publication: Publication, existing: Mapping[str, RemoteFile], commit_sha: str | None
+) -> Manifest | None:
+    """Return the record that the target has, None if it has none or one that cannot be read."""
+    file = existing.get(MANIFEST_NAME)
+    if file is None or commit_sha is None:
+        return None
+    content = publication.target.read_file(file, commit_sha)
+    try:
+        return parse_manifest(content.decode())
+    except (Conv2LinearError, UnicodeDecodeError):
+        return None
+
+
+def attributes_extended(publication: Publication, *, sent: bool, before: str, after: str) -> bool:
+    """Tell whether .gitattributes has at one commit what it should, and rules of the Hub's own.
+
+    That is what was `sent`, or else what it had at the commit `before`.
+    """
+    target, outgoing = publication.target, publication.outgoing
+    found = target.list_files(after).get(GIT_ATTRIBUTES)
+    if found is None:
+        return False
+    if sent:
+        expected = outgoing.path(GIT_ATTRIBUTES).read_bytes()
+    else:
+        file = target.list_files(before).get(GIT_ATTRIBUTES)
+        expected = target.read_file(file, before) if file else b""
+    return is_extended(expected, target.read_file(found, after))
 
 
 def _list_source(publication: Publication) -> Mapping[str, RemoteFile]:

@@ -10,6 +10,7 @@ from conv2linear.hub.errors import CopyRefusedError
 from conv2linear.hub.remote import DEFAULT_BRANCH
 from conv2linear.operations.publication import (
     Publication,
+    attributes_extended,
     commit,
     content_ids,
     create_target,
@@ -30,6 +31,7 @@ from conv2linear.plan.push import (
 )
 from conv2linear.plan.transfer import Operation
 from conv2linear.progress import Progress, RecordedProgress
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.result import Result
 
 # huggingface.co/docs/hub/repositories-recommendations: fewer than 100 files a commit.
@@ -153,7 +155,13 @@ def _send(
     published = commit(publication, portions, parent=parent, proposing=proposing)
     after = publication.target.list_files(published.commit_sha)
     sent = content_ids(publication, uploads, after)
-    check_published(plan, sent=sent, before=before, after=after)
+    extended = attributes_extended(
+        publication,
+        sent=GIT_ATTRIBUTES in sent,
+        before=parent,
+        after=published.commit_sha,
+    )
+    check_published(plan, sent=sent, before=before, after=after, attributes_extended=extended)
     return published
 
 

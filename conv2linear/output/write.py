@@ -57,7 +57,11 @@ def write_files(
     total_bytes = sum(file.output_bytes for file in remaining)
     progress.step("download" if is_remote else "write", total_bytes)
     largest_first = sorted(remaining, key=lambda file: -file.output_bytes)
-    map_parallel(write, largest_first, workers=staging.options.workers, progress=progress)
+    try:
+        map_parallel(write, largest_first, workers=staging.options.workers, progress=progress)
+    finally:
+        for warning in repository.warnings:
+            progress.warn(warning)
 
 
 def remaining_files(files: Sequence[PlannedFile], staging: Staging) -> list[PlannedFile]:
@@ -79,7 +83,10 @@ def _write_content(
     on_bytes: Callable[[int], None],
 ) -> None:
     target = staging.clear_path(file.name)
-    if link := _linked_path(file, staging):
+    link = _linked_path(file, staging)
+    if link is not None:
+        link = repository.local_path(file.name, on_bytes=lambda _: on_bytes(0))
+    if link is not None:
         os.link(os.path.realpath(link), target)
         on_bytes(file.output_bytes)
     else:

@@ -9,8 +9,9 @@ from typing import ClassVar, TypeVar
 from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.index import INDEX_FILE
 from conv2linear.errors import CheckFailedError, HubError
-from conv2linear.hub.remote import DEFAULT_BRANCH, RemoteFile, RemoteRepository
+from conv2linear.hub.remote import DEFAULT_BRANCH, Access, RemoteFile, RemoteRepository
 from conv2linear.plan.transfer import Operation, Transfer, plan_operations
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
@@ -50,10 +51,19 @@ class Base:
 
 
 @dataclass(frozen=True)
+class SourceAccess:
+    """Who may read the repository that was converted; `access` is None where it cannot be seen."""
+
+    repo_id: str
+    access: Access | None
+
+
+@dataclass(frozen=True)
 class PushInputs:
     """All that a push is decided by; see `plan_operations` for the files.
 
-    `manifest_bytes` is the size of the record as it will be sent.
+    `manifest_bytes` is the size of the record as it will be sent, `existing_manifest` the record
+    that the target has, None if it has none that can be read.
     """
 
     manifest: Manifest
@@ -63,6 +73,7 @@ class PushInputs:
     source: Mapping[str, RemoteFile]
     existing: Mapping[str, RemoteFile]
     already_on_target: Collection[str]
+    existing_manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)
@@ -131,19 +142,56 @@ def choose_base(
     if remote is None:
         is_side_branch = destination.branch != DEFAULT_BRANCH
         return Base(None, creates_repository=True, creates_branch=is_side_branch)
-    if destination.private and not remote.private:
+    if destination.private and remote.access is not Access.PRIVATE:
         raise HubError(
-            f"{destination.repo_id} exists and is public, --private does not change that",
+            f"{destination.repo_id} exists and is {remote.access.label}, "
+            "--private does not change that",
             hint="choose another name, or change it in the settings of the repository",
         )
     head = remote.heads.get(destination.branch)
     start = head or remote.heads.get(DEFAULT_BRANCH)
-    recorded = origin.commit_sha if origin and origin.repo_id == destination.repo_id else None
+    is_source = origin is not None and is_same_repository(origin.repo_id, destination, remote)
+    recorded = origin.commit_sha if origin and is_source else None
     if recorded and (head is None or destination.create_pr):
         start = recorded
     if start is None:
         raise HubError(f"{destination.repo_id} has no branch {DEFAULT_BRANCH!r}")
     return Base(start, recorded=recorded, creates_branch=head is None)
+
+
+def is_same_repository(
+    repo_id: str, destination: Destination, remote: RemoteRepository | None
+) -> bool:
+    """Tell whether this id is that of the target, which may be another one than the user writes."""
+    names = {destination.repo_id.lower(), *([remote.repo_id.lower()] if remote else [])}
+    return repo_id.lower() in names
+
+
+def refuse_disclosure(
+    destination: Destination, remote: RemoteRepository | None, *, source: SourceAccess
+) -> None:
+    """Raise `HubError` where more people could read the target than the source.
+
+    `remote` is None where there is no such repository yet.
+    """
+    if is_same_repository(source.repo_id, destination, remote):
+        return
+    if remote is None:
+        target = Access.PRIVATE if destination.private else Access.PUBLIC
+    else:
+        target = remote.access
+    if target is Access.PRIVATE or (source.access is not None and source.access <= target):
+        return
+    if source.access is None:
+        what = f"{source.repo_id} cannot be seen and may be private"
+    else:
+        what = f"{source.repo_id} is {source.access.label}"
+    raise HubError(
+        f"{what}, and {destination.repo_id} {'is' if remote else 'would be'} {target.label}",
+        hint="--private makes a new repository private: whom else it is for, you decide on the Hub"
+        if remote is None
+        else "choose a private repository, or a new one with --private",
+    )
 
 
 def build_push_plan(inputs: PushInputs, *, copyable: bool = True) -> PushPlan:
@@ -174,7 +222,7 @@ def build_push_plan(inputs: PushInputs, *, copyable: bool = True) -> PushPlan:
         refuse_moved_branch(destination, expected=base.recorded, found=base.commit_sha)
     refuse_stray_weights(plan.operations, inputs.existing, label=destination.label)
     if not base.recorded and not destination.create_pr:
-        refuse_foreign_checkpoint(plan.operations, inputs.existing, label=destination.label)
+        refuse_foreign_checkpoint(plan.operations, inputs)
     return plan
 
 
@@ -204,16 +252,31 @@ def refuse_stray_weights(
         )
 
 
-def refuse_foreign_checkpoint(
-    operations: Collection[Operation], existing: Mapping[str, RemoteFile], *, label: str
-) -> None:
-    """Raise `HubError` where a checkpoint that was not pushed from here would be replaced."""
+def refuse_foreign_checkpoint(operations: Collection[Operation], inputs: PushInputs) -> None:
+    """Raise `HubError` where another checkpoint than an earlier one of this model is replaced."""
     replaced = {operation.name for operation in operations if operation.replaces}
-    if CONFIG_NAME in replaced and MANIFEST_NAME not in existing:
-        raise HubError(
-            f"{label} holds another checkpoint",
-            hint="choose another repository or branch, or propose it with --create-pr",
-        )
+    label, theirs = inputs.destination.label, inputs.existing_manifest
+    hint = "choose another repository or branch, or propose it with --create-pr"
+    if not any(name in (CONFIG_NAME, MANIFEST_NAME) or _is_weights(name) for name in replaced):
+        return
+    if theirs is None:
+        raise HubError(f"{label} holds another checkpoint", hint=hint)
+    if not is_same_model(inputs.manifest, theirs):
+        origin = f", made from {theirs.source.repo_id}" if theirs.source else ""
+        raise HubError(f"{label} holds another model{origin}", hint=hint)
+
+
+def is_same_model(ours: Manifest, theirs: Manifest) -> bool:
+    """Tell whether two records are of one model, which may have changed in between.
+
+    The same repository converted at another commit is. Where no repository says so, only the same
+    patch embeddings do.
+    """
+    if ours.model_type != theirs.model_type:
+        return False
+    if ours.source and theirs.source:
+        return ours.source.repo_id.lower() == theirs.source.repo_id.lower()
+    return ours.source == theirs.source and ours.tensors == theirs.tensors
 
 
 def split_commits(items: Sequence[Item], *, max_files: int) -> list[Sequence[Item]]:
@@ -227,11 +290,13 @@ def check_published(
     sent: Mapping[str, str],
     before: Mapping[str, RemoteFile],
     after: Mapping[str, RemoteFile],
+    attributes_extended: bool = False,
 ) -> None:
     """Raise `CheckFailedError` unless the target holds what was planned, and all else as before.
 
     `sent` is the content id of each uploaded file by name; `before` and `after` are the files of
     the target at the commit that the push builds on and at the one that it made.
+    `attributes_extended` says that .gitattributes has what it should, and rules of the Hub's own.
     """
     expected: dict[str, str | None] = {name: file.content_id for name, file in before.items()}
     expected |= {o.name: o.content_id for o in plan.operations if o.kind is Transfer.COPY}
@@ -239,6 +304,8 @@ def check_published(
     found = {name: file.content_id for name, file in after.items()}
     names = sorted(expected.keys() | found.keys())
     wrong = [name for name in names if found.get(name) != expected.get(name)]
+    if attributes_extended and GIT_ATTRIBUTES in wrong:
+        wrong.remove(GIT_ATTRIBUTES)
     if wrong:
         raise CheckFailedError(
             f"{plan.repo_id}: {wrong[0]} is not what was sent, or meant to stay",

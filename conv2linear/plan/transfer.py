@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from conv2linear.errors import HubError, SourceChangedError
 from conv2linear.hub.remote import IdKind, RemoteFile
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest
 from conv2linear.text import TextEnum
 
@@ -108,7 +109,9 @@ def _plan_file(
 ) -> Operation:
     if original:
         _refuse_changed_source(record, original)
-        already_on_target = existing is not None and existing.content_id == original.content_id
+        is_same = existing is not None and existing.content_id == original.content_id
+        # Of this file alone the target may have more than the source, see `is_extended`.
+        already_on_target = is_same or (record.name == GIT_ATTRIBUTES and already_on_target)
     if already_on_target:
         kind = Transfer.KEEP
     elif copyable and original and original.can_copy:

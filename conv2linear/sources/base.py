@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -26,7 +26,8 @@ class Origin:
 class FileInfo:
     """One file of a checkpoint; `name` is its posix path below the checkpoint's root.
 
-    `path` is where its bytes lie on this machine, or None for a file that only the Hub has.
+    `path` is where its bytes should lie on this machine, or None for a file that only the Hub has:
+    what is in a cache is not proven yet, see `Repository.local_path`.
     `fingerprint` changes when the file does; it is not a hash of the content.
     """
 
@@ -52,8 +53,18 @@ class Repository(Protocol):
     def files(self) -> Mapping[str, FileInfo]:
         """All files by name."""
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user should know of how the files were come by, as far as it shows yet."""
+
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
+
+    def local_path(self, name: str, *, on_bytes: Callable[[int], None]) -> Path | None:
+        """Return where a file lies on this machine with the right content, None if nowhere.
+
+        `on_bytes` is told what is read to find that out.
+        """
 
     def fetch(
         self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]

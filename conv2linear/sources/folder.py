@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from conv2linear.errors import BadCheckpointError, SourceNotFoundError
@@ -25,11 +25,20 @@ class Folder:
             infos = sorted(_list_files(path), key=lambda info: info.name)
         self.files: Mapping[str, FileInfo] = {info.name: info for info in infos}
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Nothing: a folder is what it is."""
+        return ()
+
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
         path = self.path / name
         with open_regular(path) as file, read_errors(path):
             return os.pread(file.fileno(), length, start)
+
+    def local_path(self, name: str, *, on_bytes: Callable[[int], None]) -> Path | None:
+        """Return where a file lies."""
+        return self.path / name
 
     def fetch(
         self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]

@@ -9,15 +9,17 @@ from dataclasses import replace
 import pytest
 
 from conv2linear.errors import CheckFailedError, HubError
-from conv2linear.hub.remote import RemoteFile, RemoteRepository
+from conv2linear.hub.remote import Access, RemoteFile, RemoteRepository
 from conv2linear.plan.push import (
     Base,
     Destination,
     PushInputs,
     PushPlan,
+    SourceAccess,
     build_push_plan,
     check_published,
     choose_base,
+    refuse_disclosure,
     refuse_foreign_checkpoint,
     refuse_stray_weights,
     split_commits,
@@ -63,7 +65,7 @@ def test_a_repository_that_does_not_exist_is_made_with_its_branch(branch: str) -
 
 
 def test_a_push_builds_on_the_head_of_its_branch() -> None:
-    remote = RemoteRepository(private=False, heads={"main": "b" * 40, "linear": HEAD})
+    remote = RemoteRepository("org/new", Access.PUBLIC, heads={"main": "b" * 40, "linear": HEAD})
     for origin in (ORIGIN, None):
         base = choose_base(Destination("org/new", "linear"), remote, origin=origin)
         assert base == Base(HEAD)
@@ -72,7 +74,7 @@ def test_a_push_builds_on_the_head_of_its_branch() -> None:
 
 
 def test_in_the_repository_of_the_source_the_recorded_commit_counts() -> None:
-    remote = RemoteRepository(private=False, heads={"main": HEAD})
+    remote = RemoteRepository("org/new", Access.PUBLIC, heads={"main": HEAD})
     on_main = choose_base(Destination("org/source"), remote, origin=ORIGIN)
     assert on_main == Base(HEAD, recorded=RECORDED)
     beside = choose_base(BESIDE, remote, origin=ORIGIN)
@@ -81,11 +83,47 @@ def test_in_the_repository_of_the_source_the_recorded_commit_counts() -> None:
     assert proposed == Base(RECORDED, recorded=RECORDED)
 
 
+@pytest.mark.parametrize("access", list(Access))
+def test_the_target_lets_no_more_people_read_than_the_source(access: Access) -> None:
+    source = SourceAccess("org/source", access)
+    for target in Access:
+        remote = RemoteRepository("org/new", target, heads={"main": HEAD})
+        if target >= access:
+            refuse_disclosure(NEW, remote, source=source)
+        else:
+            with pytest.raises(HubError, match=f"org/source is {access.label}, and org/new is"):
+                refuse_disclosure(NEW, remote, source=source)
+    private = replace(NEW, private=True)
+    refuse_disclosure(private, None, source=source)
+    if access is not Access.PUBLIC:
+        with pytest.raises(HubError, match="would be public") as refused:
+            refuse_disclosure(NEW, None, source=source)
+        assert "--private" in (refused.value.hint or "")
+
+
+def test_a_source_that_cannot_be_seen_may_be_private() -> None:
+    unseen = SourceAccess("org/source", None)
+    refuse_disclosure(replace(NEW, private=True), None, source=unseen)
+    for target in (Access.PUBLIC, Access.GATED, Access.APPROVED):
+        remote = RemoteRepository("org/new", target, heads={})
+        with pytest.raises(HubError, match="may be private"):
+            refuse_disclosure(NEW, remote, source=unseen)
+
+
+def test_a_branch_of_the_source_is_as_private_as_the_source() -> None:
+    """By whatever name the user writes, and the Hub still knows."""
+    remote = RemoteRepository("org/Source", Access.GATED, heads={})
+    for written in ("org/source", "org/old-name"):
+        refuse_disclosure(
+            Destination(written), remote, source=SourceAccess("org/Source", Access.APPROVED)
+        )
+
+
 def test_a_base_that_cannot_be_is_refused() -> None:
-    public = RemoteRepository(private=False, heads={"main": HEAD})
+    public = RemoteRepository("org/new", Access.PUBLIC, heads={"main": HEAD})
     with pytest.raises(HubError, match="is public"):
         choose_base(Destination("org/new", private=True), public, origin=None)
-    private = replace(public, private=True)
+    private = replace(public, access=Access.PRIVATE)
     assert choose_base(Destination("org/new", private=True), private, origin=None) == Base(HEAD)
     with pytest.raises(HubError, match="no branch 'main'"):
         choose_base(NEW, replace(public, heads={}), origin=None)
@@ -199,14 +237,31 @@ def test_weights_that_would_stay_beside_the_checkpoint_are_refused() -> None:
     refuse_stray_weights(operations, harmless, label="org/new")
 
 
-def test_a_checkpoint_from_elsewhere_is_not_replaced() -> None:
-    base = {"config.json": RemoteFile("config.json", 1, "git:any", can_copy=False)}
-    operations = tuple(plan_files(FULL, existing=base).values())
+def refuse_foreign(existing: dict[str, RemoteFile], theirs: Manifest | None) -> None:
+    inputs = inputs_for(NEW, Base(HEAD), existing=existing)
+    operations = tuple(plan_files(FULL, existing=existing).values())
+    refuse_foreign_checkpoint(operations, replace(inputs, existing_manifest=theirs))
+
+
+@pytest.mark.parametrize("name", ["config.json", "conv2linear.json", OTHER])
+def test_a_checkpoint_from_elsewhere_is_not_replaced(name: str) -> None:
+    existing = {name: RemoteFile(name, 1, "git:any", can_copy=False)}
     with pytest.raises(HubError, match="another checkpoint"):
-        refuse_foreign_checkpoint(operations, base, label="org/new")
-    base |= {"conv2linear.json": RemoteFile("conv2linear.json", 1, "git:any", can_copy=False)}
-    operations = tuple(plan_files(FULL, existing=base).values())
-    refuse_foreign_checkpoint(operations, base, label="org/new")
+        refuse_foreign(existing, None)
+    refuse_foreign(existing, FULL)
+    refuse_foreign({}, None)
+
+
+def test_another_model_is_not_replaced_and_another_commit_of_the_same_is() -> None:
+    existing = {"config.json": RemoteFile("config.json", 1, "git:any", can_copy=False)}
+    refuse_foreign(existing, replace(FULL, source=Origin("Org/Source", "1" * 40), tool="1"))
+    for theirs in (
+        replace(FULL, source=Origin("org/other", RECORDED)),
+        replace(FULL, model_type="glm4v_moe"),
+        replace(FULL, source=None),
+    ):
+        with pytest.raises(HubError, match="another model"):
+            refuse_foreign(existing, theirs)
 
 
 def test_the_record_of_an_overlay_becomes_that_of_the_whole() -> None:

@@ -7,9 +7,9 @@ import hashlib
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint, need_record
-from conv2linear.operations.verify.source import GIT_ATTRIBUTES
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.plan.edits import check_edit
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, TensorRecord
 from conv2linear.sources.base import read_text
 from conv2linear.text import plural

@@ -18,6 +18,7 @@ from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.plan.edits import find_config_difference, repeat_model_card
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.sources.base import read_optional_text
@@ -25,7 +26,6 @@ from conv2linear.text import plural
 from conv2linear.version import __version__
 
 _METADATA = "__metadata__"  # what a header says beside the tensors
-GIT_ATTRIBUTES = ".gitattributes"  # a Hub repository gets one of its own
 
 
 def check_source(subject: Subject) -> str:
