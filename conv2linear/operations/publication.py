@@ -105,9 +105,10 @@ def look(publication: Publication) -> PushInputs:
 def _has_attributes(
     publication: Publication, existing: Mapping[str, RemoteFile], commit_sha: str
 ) -> bool:
-    """Tell whether the target's .gitattributes is that of the checkpoint, or more than it."""
+    """Tell whether an earlier push left .gitattributes, and the Hub has at most added to it."""
     outgoing, file = publication.outgoing, existing.get(GIT_ATTRIBUTES)
-    if file is None or GIT_ATTRIBUTES not in outgoing.folder.files:
+    is_pushed = MANIFEST_NAME in existing and GIT_ATTRIBUTES in outgoing.folder.files
+    if file is None or not is_pushed:
         return False
     own = outgoing.folder.read(GIT_ATTRIBUTES, 0, outgoing.size_bytes(GIT_ATTRIBUTES))
     return is_extended(own, publication.target.read_file(file, commit_sha))

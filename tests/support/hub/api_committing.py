@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.support.hub.api_uploading import MAX_REGULAR_BYTES
+from tests.support.hub.api_uploading import MAX_REGULAR_BYTES, lfs_patterns, matches
 from tests.support.hub.git_store import lfs_pointer
 from tests.support.hub.handler import RefusedError
 from tests.support.hub.store import (
@@ -41,6 +42,9 @@ def commit(store: HubStore, request: Request) -> Any:
         if fnmatchcase(change["value"]["path"], request.fault.lost_file or ""):
             continue
         _apply(store, change, tree=tree, repository=repository)
+    if store.extends_attributes:
+        large = [change["value"]["path"] for change in changes if change["key"] == "lfsFile"]
+        _cover_large_files(store, large, tree=tree)
     commit_id = repository.add_commit(tree, parent=head, title=header["summary"])
     answer = {
         "success": True,
@@ -58,6 +62,14 @@ def commit(store: HubStore, request: Request) -> Any:
     else:
         repository.branches[revision] = commit_id
     return answer
+
+
+def _cover_large_files(store: HubStore, names: Iterable[str], *, tree: Tree) -> None:
+    attributes = store.read_text(tree.get(".gitattributes"))
+    bare = [name for name in names if not matches(name, lfs_patterns(attributes))]
+    if bare:
+        rules = "".join(f"{name} filter=lfs diff=lfs merge=lfs -text\n" for name in bare)
+        tree[".gitattributes"] = store.add_blob((attributes + rules).encode(), is_large=False)
 
 
 def _apply(store: HubStore, change: Any, *, tree: Tree, repository: Repository) -> None:

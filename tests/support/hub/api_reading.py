@@ -19,7 +19,7 @@ def info(store: HubStore, request: Request) -> Any:
         "author": request.repo_id.split("/")[0],
         "sha": commit_id,
         "private": repository.private,
-        "gated": False,
+        "gated": repository.gated,
         "disabled": False,
         "lastModified": DATE,
         "tags": [],

@@ -65,23 +65,19 @@ def preupload(store: HubStore, request: Request) -> Any:
     ignored = request.json.get("gitIgnore")
     if ignored is None:
         ignored = store.read_text(tree.get(".gitignore"))
-    patterns = [
-        line.split()[0]
-        for line in store.read_text(tree.get(".gitattributes")).splitlines()
-        if "filter=lfs" in line
-    ]
+    patterns = lfs_patterns(store.read_text(tree.get(".gitattributes")))
     files = []
     for file in request.json["files"]:
         name, there = file["path"], tree.get(file["path"])
         is_large = (
             file["size"] > MAX_REGULAR_BYTES
-            or _matches(name, patterns)
+            or matches(name, patterns)
             or _is_binary(base64.b64decode(file["sample"]))
         )
         answer = {
             "path": name,
             "uploadMode": "lfs" if is_large else "regular",
-            "shouldIgnore": _matches(name, ignored.splitlines()),
+            "shouldIgnore": matches(name, ignored.splitlines()),
         }
         if there is not None:
             answer["oid"] = there.sha256 if there.is_large else there.blob_id
@@ -171,7 +167,13 @@ def duplicate_objects(store: HubStore, request: Request) -> Any:
     }
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def lfs_patterns(attributes: str) -> list[str]:
+    """Return the patterns of the files that .gitattributes sends to LFS."""
+    return [line.split()[0] for line in attributes.splitlines() if "filter=lfs" in line]
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a file is one of those that these patterns name."""
     places = (name, name.rpartition("/")[2])
     return any(fnmatchcase(place, pattern) for pattern in patterns for place in places)
 

@@ -52,7 +52,10 @@ class Fault:
             of a large file's body names `/cdn/` and GET.
         delay_s: how long the answer is held back.
         status: status that replaces the answer.
-        headers: headers of the answer that `status` makes.
+        headers: headers of the answer that `status` or `body` makes, or else of a file's answer
+            in place of its own.
+        body: body of 200, or of `status`, in place of the answer.
+        endless: whether the body of `body` is sent again and again.
         cut_after_bytes: the connection is closed after so many bytes of the body.
         flip_byte: offset in the file of a byte that is changed.
         ignore_range: the whole file is sent to a request for a part of it.
@@ -65,6 +68,8 @@ class Fault:
     delay_s: float = 0.0
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    endless: bool = False
     cut_after_bytes: int | None = None
     flip_byte: int | None = None
     ignore_range: bool = False

@@ -152,6 +152,9 @@ class HubHandler(BaseHTTPRequestHandler):
         return bytes(content)
 
     def _answer(self, body: bytes) -> None:
+        if self.fault.body is not None:
+            self._send_planted(self.fault.body)
+            return
         if self.fault.status is not None:
             raise RefusedError(self.fault.status, headers=dict(self.fault.headers))
         match = _RESOLVE.fullmatch(urlsplit(self.path).path)
@@ -173,6 +176,7 @@ class HubHandler(BaseHTTPRequestHandler):
         if file.is_large and not url.from_storage:
             self._redirect(file)
             return
+        planted = dict(self.fault.headers)
         headers = file.headers | {"etag": f'"{file.headers["etag"]}"', "accept-ranges": "bytes"}
         if not file.is_large and "gzip" in self.headers.get("Accept-Encoding", ""):
             self._send_compressed(file, headers)
@@ -184,9 +188,18 @@ class HubHandler(BaseHTTPRequestHandler):
         start, stop = span or (0, file.size)
         if span:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{file.size}"
-        self.send_head(206 if span else 200, headers | {"content-length": str(stop - start)})
+        head = headers | {"content-length": str(stop - start)} | planted
+        self.send_head(206 if span else 200, head)
         if self.command == "GET":
             self._send_part(file.open(), start, stop)
+
+    def _send_planted(self, body: bytes) -> None:
+        length = {} if self.fault.endless else {"content-length": str(len(body))}
+        self.send_head(self.fault.status or 200, {**length, **dict(self.fault.headers)})
+        self.send_body(body)
+        while self.fault.endless:
+            self.send_body(body)
+        self.close_connection = self.fault.endless
 
     def _redirect(self, file: HubFile) -> None:
         hub = cast(LoopbackHub, self.server)

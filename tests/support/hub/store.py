@@ -78,6 +78,7 @@ class Repository:
 
     region: str
     private: bool
+    gated: bool | str = False
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     pull_requests: list[PullRequest] = field(default_factory=list)
@@ -122,6 +123,8 @@ class HubStore:
         region: storage region of the repositories that are made.
         pull_request_status: how a pull request begins; the client opens one by hand where it is
             a draft.
+        extends_attributes: whether a commit adds a rule to .gitattributes for each LFS file that
+            no rule covers, as the Hub does.
         has_xet: whether objects can be copied: the Hub copies by the hash of Xet, which old files
             may lack.
         repositories_by_id: every repository.
@@ -131,6 +134,7 @@ class HubStore:
     part_bytes = 8_000_000
     region = "us"
     pull_request_status = "open"
+    extends_attributes = True
     has_xet = True
 
     def __init__(self, folder: Path, *, endpoint: str, storage_endpoint: str) -> None:
@@ -161,7 +165,7 @@ class HubStore:
 
     def read_text(self, blob: Blob | None) -> str:
         """Return the content of a text file, empty if there is no such file."""
-        return self.blob_path(blob.sha256).read_text() if blob else ""
+        return self.blob_path(blob.sha256).read_text(errors="replace") if blob else ""
 
     def add_blob(self, content: bytes, *, is_large: bool) -> Blob:
         """Store content and return the file that has it."""
