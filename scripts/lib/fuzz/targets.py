@@ -117,6 +117,7 @@ class Files:
 
     label = "files"
     origin: Origin | None = None
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         self._contents = contents
@@ -125,6 +126,10 @@ class Files:
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
         return self._contents[name][start : start + length]
+
+    def local_path(self, name: str, *, on_bytes: Callable[[int], None]) -> Path | None:
+        """Return None: no file lies on a disk."""
+        return None
 
     def fetch(
         self, name: str, target: Path, *, scratch: Path, on_bytes: Callable[[int], None]
