@@ -52,7 +52,7 @@ class Output:
             raise
         except BaseException as error:
             if self.debug:
-                traceback.print_exc()
+                print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
             raise typer.Exit(self._report(error)) from None
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -117,6 +117,15 @@ def key_value_table(*rows: tuple[str, str]) -> Table:
     for name, value in rows:
         table.add_row(escape(name), escape(format_text(value)))
     return table
+
+
+def _without_token(text: str) -> str:
+    """Return a text that may quote what the Hub said, without the user's token."""
+    if "huggingface_hub" not in sys.modules:  # then nobody has asked the Hub
+        return text
+    from conv2linear.hub.client import redact
+
+    return redact(text)
 
 
 def _raise_terminated(number: int, frame: Any) -> None:
