@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from conv2linear.equivalence.outcome import Environment
+from conv2linear.equivalence.settings import own_settings
 from conv2linear.errors import DeviceError
 
 # What torch's allocator on the CPU, CUDA and cuBLAS say.
@@ -74,10 +75,12 @@ def first_line(error: Exception) -> str:
 def _is_able() -> bool:
     """Tell whether the current CUDA device computes with this torch, and has memory to spare."""
     try:
-        ones = torch.ones(8, 8, device="cuda", dtype=torch.float32)
-        functional.linear(ones, ones).cpu()
-        free_bytes, _ = torch.cuda.mem_get_info()
-    except RuntimeError:  # memory is full, or this torch has no code for so old or new a device
+        with own_settings():
+            ones = torch.ones(8, 8, device="cuda", dtype=torch.float32)
+            functional.linear(ones, ones).cpu()
+            free_bytes, _ = torch.cuda.mem_get_info()
+    # Memory is full, this torch has no code for so old or new a device, or none for CUDA at all.
+    except (RuntimeError, AssertionError):
         return False
     return free_bytes >= _NEEDED_BYTES
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -30,6 +32,33 @@ def test_auto_is_cuda_where_there_is_one_and_cpu_else() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert resolve_device("auto").type == expected
     assert resolve_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no kernel image is available"), torch.cuda.OutOfMemoryError()], ids=repr
+)
+def test_auto_is_cpu_where_cuda_is_there_and_cannot_compute(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*inputs: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert torch.cuda.is_available()
+    monkeypatch.setattr(torch, "ones", broken)
+    assert resolve_device("auto") == CPU
+
+
+@pytest.mark.parametrize(("free_bytes", "device"), [(1 << 20, "cpu"), (8 << 30, "cuda")])
+def test_auto_is_cuda_where_it_has_memory_to_spare(
+    free_bytes: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ones = torch.ones
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, 80 << 30))
+    monkeypatch.setattr(torch, "ones", lambda *shape, dtype, device: ones(*shape, dtype=dtype))
+    assert resolve_device("auto").type == device
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,35 @@ def test_an_output_that_is_not_finite_exceeds_every_bound(value: float) -> None:
     output[1, 7] = value
     error = largest_error(output, patches, kernel=kernel, bias64=bias.double())
     assert error.max_abs == error.max_over_bound == torch.finfo(torch.float64).max
+
+
+def test_a_patch_or_a_weight_that_is_not_finite_exceeds_every_bound() -> None:
+    kernel, bias = make_kernel(), make_bias()
+    patches = torch.randn(5, 96, generator=torch.Generator().manual_seed(4))
+    output = functional.linear(patches, kernel.flatten(1), bias)
+    kernel[3, 0, 0, 0, 0] = float("nan")
+    error = largest_error(output, patches, kernel=kernel, bias64=bias.double())
+    assert error.max_abs == error.max_over_bound == torch.finfo(torch.float64).max
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("flushed", ["patches", "weight", "sums"])
+def test_what_a_unit_flushes_is_within_the_bound_and_little_more(
+    flushed: str, dtype: torch.dtype
+) -> None:
+    """Subnormals of float32 count up to the other factor's size; normal numbers all count."""
+    largest = 1e30
+    patches, kernel = torch.full((2, 96), largest), torch.full((1, 3, 2, 4, 4), largest)
+    if flushed == "patches":
+        patches = torch.full((2, 96), 1.1e-38)
+    if flushed == "weight":
+        kernel = torch.full((1, 3, 2, 4, 4), 1.1e-38)
+    if flushed == "sums":
+        patches, kernel = torch.full((2, 96), 1e-20), torch.full((1, 3, 2, 4, 4), 1e-18)
+    lost = torch.zeros(2, 1, dtype=dtype)
+    bias64 = torch.zeros(1, dtype=torch.float64)
+    found = largest_error(lost, patches.to(dtype), kernel=kernel.to(dtype), bias64=bias64)
+    assert 0.5 < found.max_over_bound <= 1
+    more = largest_error(lost, (patches * 4).to(dtype), kernel=kernel.to(dtype), bias64=bias64)
+    if flushed != "weight":
+        assert more.max_over_bound > 1

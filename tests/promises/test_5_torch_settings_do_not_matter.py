@@ -203,20 +203,21 @@ def test_a_setting_is_not_changed_where_the_check_raises(
 def test_products_are_exact_while_the_check_runs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = set()
+    seen: set[Any] = set()
     linear = functional.linear
 
     def spy(*inputs: Any) -> Tensor:
         operations = [op for op in OPERATIONS if op[1] != "rnn"]
         seen.add((*(read_precision(*op) for op in operations), MATMUL.allow_fp16_accumulation))
         seen.add((MATMUL.allow_bf16_reduced_precision_reduction, torch.is_grad_enabled()))
+        seen.add(torch.get_deterministic_debug_mode())  # cuBLAS would be refused
         return linear(*inputs)
 
     monkeypatch.setattr(functional, "linear", spy)
     kernel, bias = make_kernel(), torch.zeros(24)
     with SETTINGS[name]():
         check(kernel, bias=bias)
-    assert seen == {("ieee", "ieee", "ieee", "ieee", False), (False, False)}
+    assert seen == {("ieee", "ieee", "ieee", "ieee", False), (False, False), 0}
 
 
 @needs_both_apis
@@ -259,13 +260,13 @@ def test_what_another_thread_sets_during_a_check_stays_set(monkeypatch: pytest.M
     linear = functional.linear
 
     def spy(*inputs: Any) -> Tensor:
-        write_precision("cuda", "matmul", "tf32")
+        write_precision("cuda", "all", "none")
         return linear(*inputs)
 
     monkeypatch.setattr(functional, "linear", spy)
-    with precision("cuda", "matmul", "none"):
+    with precision("cuda", "all", "tf32"):
         check(make_kernel())
-        assert read_precision("cuda", "matmul") == "tf32"
+        assert read_precision("cuda", "all") == "none"
 
 
 def test_no_warning_is_given_and_no_filter_changed_where_a_tensor_is_loaded() -> None:
