@@ -63,21 +63,21 @@ def convert_command(
 
         options: dict[str, Any] = {
             "revision": revision,
+            "hardlink": hardlink,
+            "force": force,
             "allow_unsafe_quantization": allow_unsafe_quantization,
             "changed_only": changed_only,
             "model_card": model_card,
         }
         if dry_run:
             progress.step("open")
-            plan = plan_conversion(source, **options)
+            plan = plan_conversion(source, out=out, **options)
             values, rows = plan.to_dict(), _plan_rows(plan, out)
         else:
             conversion = convert(
                 source,
                 out,
                 device=device,
-                hardlink=hardlink,
-                force=force,
                 workers=workers,
                 progress=progress,
                 **options,
@@ -87,7 +87,13 @@ def convert_command(
 
 
 def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
-    rows = [(f.action.value, f"{f.name}  {format_bytes(f.size_bytes)}") for f in plan.files]
+    from conv2linear.plan.actions import Action  # not for --help
+
+    omitted = {file.name for file in plan.with_action(Action.OMIT)}
+    rows = [
+        (f.action.value, f.name if f.name in omitted else f"{f.name}  {format_bytes(f.size_bytes)}")
+        for f in plan.files
+    ]
     rows.append(("download", format_bytes(plan.download_bytes)))
     rows.append(("write", f"{format_bytes(plan.write_bytes)} to {out} (nothing written now)"))
     return rows
@@ -110,6 +116,7 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
             f"{_unchanged(manifest)}, {format_bytes(written_bytes)}",
         ),
         ("edited", ", ".join(edit.name for edit in manifest.edits)),
+        *([("left out", ", ".join(conversion.omitted))] if conversion.omitted else []),
         (
             "loads in",
             "transformers 5.6 or newer as it is; vLLM and SGLang with conv2linear's plugin",

@@ -9,6 +9,7 @@ import typer
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Force, Hardlink, Json, Quiet, Workers
 from conv2linear.cli.output import Output, key_value_table
+from conv2linear.text import plural
 
 if TYPE_CHECKING:
     from conv2linear.operations.restore import Restoration
@@ -42,14 +43,30 @@ def _rows(restoration: Restoration) -> list[tuple[str, str]]:
 
     files = restoration.files
     how = {action: [f.name for f in files if f.action is action] for action in Action}
-    exact = "every file as it was, by the record" if restoration.exact else "by config.json alone"
+    names = {file.name for file in files}
+    left_out = [name for name in restoration.omitted if name not in names]
     rows = [
         ("restored", f"{restoration.source} to {restoration.out}"),
         ("kernel", ", ".join(how[Action.RESHAPE])),
         ("edited", ", ".join(how[Action.EDIT])),
         ("files", f"{len(files)}, {format_bytes(sum(f.size_bytes for f in files))}"),
-        ("proof", exact),
+        ("proof", _proof(restoration)),
     ]
     if restoration.partial:
         rows.append(("overlay", "only the files that the conversion had changed"))
+    if left_out:
+        rows.append(("left out", ", ".join(left_out)))
     return rows
+
+
+def _proof(restoration: Restoration) -> str:
+    if not restoration.exact:
+        return "by config.json alone"
+    unknown = len(restoration.sizes_only)
+    if not unknown:
+        return "every file as it was, by the record"
+    return (
+        f"{len(restoration.files) - unknown} of {plural(len(restoration.files), 'file')} as they "
+        f"were, by the record; of {unknown} it has no hash: their sizes and headers are as they "
+        "were, their other content was not compared"
+    )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 
 from conv2linear.errors import OutputError, SourceUnreadableError
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+from conv2linear.files.limits import NO_SPACE, NOT_ALLOWED
 
 
 @contextlib.contextmanager
@@ -19,7 +16,7 @@ def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        is_refused = error.errno in _NOT_ALLOWED
+        is_refused = error.errno in NOT_ALLOWED
         raise SourceUnreadableError(
             f"{_place(error, path)}: cannot be read: {error.strerror or error}",
             hint="give this user the right to read it" if is_refused else "is the disk in order?",
@@ -37,14 +34,14 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def as_output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:
     """Return the `OutputError` that says what an `OSError` of writing `path` means."""
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         return OutputError(
             f"no space left on the disk of {os.fspath(path)}",
             hint="free some and run again: what is written so far is used again",
         )
     return OutputError(
         f"{_place(error, path)}: {error.strerror or error}",
-        hint="may this user write there?" if error.errno in _NOT_ALLOWED else None,
+        hint="may this user write there?" if error.errno in NOT_ALLOWED else None,
     )
 
 

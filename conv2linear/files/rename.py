@@ -1,32 +1,32 @@
-"""Move folders into place by one rename; sync and remove files and folders."""
+"""Move folders into place by one rename, and remove them."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 
 from conv2linear.errors import OutputError
+from conv2linear.files.limits import NOT_SUPPORTED
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
-
-
-def sync_file(path: Path) -> None:
-    """Sync a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+# A container may forbid the call itself; where it is the folder that is forbidden, so is `rename`.
+_NO_RENAMEAT2 = NOT_SUPPORTED | {errno.EPERM}
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder or a file if it is there."""
+    """Remove a folder or a file if it is there; what links lead to stays.
+
+    A folder that may not be written is removed too, if its owner may change that.
+    """
     if path.is_dir() and not path.is_symlink():
+        _make_writable(path)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -45,19 +45,56 @@ def rename_new(new: Path, out: Path) -> None:
     raise OutputError(f"{out} exists by now", hint="it appeared while this run was at work")
 
 
-def exchange(new: Path, old: Path) -> None:
-    """Swap two folders, atomically where the system can."""
+def exchange(new: Path, old: Path, *, aside: Path) -> None:
+    """Swap two folders, atomically where the system can.
+
+    Elsewhere there is one moment without `old`, which then lies complete at `aside`:
+    `finish_exchange` puts it back if that moment was the last one of its process. In the end it is
+    at one of both places: `new`, or `aside`.
+    """
     if _rename_atomically(new, old, _RENAME_EXCHANGE):
         return
-    # Elsewhere there is one moment without `old`; it lies complete beside its place.
-    aside = new.with_name(new.name + "-old")
-    remove_tree(aside)
     old.rename(aside)
     try:
         new.rename(old)
-    except OSError:
+    except BaseException:
         aside.rename(old)
         raise
+
+
+def finish_exchange(new: Path, old: Path, *, aside: Path) -> None:
+    """Finish an exchange that was cut short: put the folder back that lies at `aside`, if one does.
+
+    Where the exchange was done it is removed. Raises `OutputError` where something else has taken
+    its place meanwhile.
+    """
+    if not os.path.lexists(aside):
+        return
+    if not os.path.lexists(old):
+        aside.rename(old)
+    elif not os.path.lexists(new):
+        remove_tree(aside)
+    else:
+        raise OutputError(
+            f"{aside} is what {old} was before an interrupted run, and {old} is another one now",
+            hint=f"move {aside} to where you want it, or remove it",
+        )
+
+
+def _make_writable(folder: Path) -> None:
+    """Let the owner read and write a folder and every one below, as far as that can be changed."""
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(folder.lstat().st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            folder.chmod(mode | stat.S_IRWXU)
+    for subfolder in _subfolders(folder):
+        _make_writable(subfolder)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def _rename_atomically(new: Path, out: Path, flags: int) -> bool:
@@ -68,6 +105,6 @@ def _rename_atomically(new: Path, out: Path, flags: int) -> bool:
     if not rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(out), flags):
         return True
     number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
+    if number in _NO_RENAMEAT2:
         return False
     raise OSError(number, os.strerror(number), str(out))

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from conv2linear.errors import BadCheckpointError, HubError
 from conv2linear.hub.answers import PATIENCE, Patience, get_json, odd_answer
 from conv2linear.hub.remote import RemoteFile, git_content_id
-from conv2linear.sources.base import OMITTED_FOLDERS, is_inside
+from conv2linear.sources.base import find_name_problem
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_ID = re.compile(r"[0-9a-f]{40}")
@@ -26,13 +26,13 @@ def list_files(
 ) -> dict[str, RemoteFile]:
     """Return the files of a model repository at a commit, by name.
 
-    The files in `OMITTED_FOLDERS` are left out. Raises what the client raises, `HubError` for an
-    answer that is not a list of files, and `BadCheckpointError` for files that cannot be.
+    Raises what the client raises, `HubError` for an answer that is not a list of files, and
+    `BadCheckpointError` for files that cannot be.
     """
     files: dict[str, RemoteFile] = {}
     for entry in _list_entries(repo_id, commit_sha, patience):
         file = _remote_file(repo_id, entry)
-        if file is None or file.name.split("/")[0] in OMITTED_FOLDERS:
+        if file is None:
             continue
         if file.name in files:
             raise BadCheckpointError(f"{repo_id}: the Hub lists {file.name} twice")
@@ -87,7 +87,7 @@ def _remote_file(repo_id: str, entry: Any) -> RemoteFile | None:
 
 
 def _is_file_name(name: str) -> bool:
-    return name.isprintable() and is_inside(name)
+    return bool(name) and find_name_problem(name) is None
 
 
 def _bad_entry(repo_id: str, name: str) -> HubError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from huggingface_hub import constants, hf_hub_url, snapshot_download
 from conv2linear.errors import HubError
 from conv2linear.files.clone import clone_file, open_regular
 from conv2linear.files.disk_errors import read_errors
-from conv2linear.files.rename import sync_file
+from conv2linear.files.sync import sync_file
 from conv2linear.hub.cache import CachedFiles
 from conv2linear.hub.download import Download, Extent
 from conv2linear.hub.errors import check_repo_id, hub_errors
@@ -20,7 +19,13 @@ from conv2linear.hub.info import is_commit_sha, read_info
 from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.snapshot import Snapshot
-from conv2linear.sources.base import FileInfo, Origin, file_fingerprint
+from conv2linear.sources.base import (
+    FileInfo,
+    Origin,
+    file_fingerprint,
+    is_omitted,
+    partial_download_name,
+)
 
 _HASHED_AT_ONCE_BYTES = 64_000_000  # a cached file of this size is proven before anything is read
 _READ_UNPROVEN_BYTES = 32_000_000  # of a larger one so much is rather asked of the Hub
@@ -54,7 +59,9 @@ class HubRepository:
         sha = read_info(repo_id, revision=revision).commit_sha
         self.label = repo_id
         self.origin: Origin = Origin(repo_id, sha)
-        self._remote = list_files(repo_id, sha)
+        listed = list_files(repo_id, sha)
+        self.omitted = tuple(sorted(name for name in listed if is_omitted(name)))
+        self._remote = {name: file for name, file in listed.items() if not is_omitted(name)}
         self._cached = CachedFiles(repo_id, sha, self._remote)
         self.files: Mapping[str, FileInfo] = {
             name: self._file_info(file) for name, file in self._remote.items()
@@ -92,9 +99,7 @@ class HubRepository:
         if cached is not None:
             clone_file(cached, target, on_bytes=on_bytes)
             return
-        # Named by name and content: neither two files nor two versions of one may share it.
-        identity = f"{name} {info.fingerprint}"
-        partial = scratch / hashlib.sha256(identity.encode()).hexdigest()
+        partial = scratch / partial_download_name(info)
         download = self._download(name)
         with hub_errors(self.label, self.origin.commit_sha):
             download.complete(partial, already_read=self._reads.kept(name), on_bytes=on_bytes)

@@ -23,6 +23,7 @@ from conv2linear.hub.info import RepositoryInfo, is_commit_sha, read_heads, read
 from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import Access, RemoteFile, RemoteRepository, hash_content
 from conv2linear.hub.writing import WRITE_PATIENCE, WritePatience, bounded_client
+from conv2linear.sources.base import is_omitted
 
 _NOT_A_BRANCH = re.compile(r"refs/.*|[0-9a-f]{40}")
 _MAX_TEXT_BYTES = 100_000_000
@@ -98,7 +99,8 @@ class HubTarget:
         key = (repo_id or self.repo_id, commit_sha)
         if key not in self._listed:
             with hub_errors(*key):
-                self._listed[key] = list_files(*key)
+                listed = list_files(*key)
+                self._listed[key] = {n: file for n, file in listed.items() if not is_omitted(n)}
         return self._listed[key]
 
     def create_repository(self, *, private: bool) -> None:

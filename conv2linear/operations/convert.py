@@ -7,20 +7,23 @@ from pathlib import Path
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.equivalence.outcome import Equivalence
-from conv2linear.errors import CheckFailedError
+from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
-from conv2linear.output.record import Evidence, build_record
+from conv2linear.output.record import Evidence, build_record, hash_small_files
+from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
 from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
+from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
-from conv2linear.sources.base import read_optional_text
+from conv2linear.sources.base import Repository, read_optional_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +32,9 @@ class Conversion(Result):
 
     `source` is what was converted, as the user named it, and `out` where the result is; `checks`
     has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
-    says; `shard_count` is the number of shards of the source.
+    says; `shard_count` is the number of shards of the source; `omitted` names what the source has
+    and the output has not: what is git's or huggingface_hub's, and an earlier record, which the new
+    one keeps; folders end with a slash.
     """
 
     source: str
@@ -37,13 +42,17 @@ class Conversion(Result):
     checks: tuple[Equivalence, ...]
     manifest: Manifest
     shard_count: int
+    omitted: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def plan_conversion(
     source: StrPath,
     *,
+    out: StrPath | None = None,
     revision: str | None = None,
+    hardlink: bool = False,
+    force: bool = False,
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
@@ -52,8 +61,12 @@ def plan_conversion(
 
     The parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
     `BadCheckpointError`, `UnsupportedCheckpointError`, and its subclasses `NothingToConvertError`
-    and `UnsafeQuantizationError`.
+    and `UnsafeQuantizationError`; with `out` also `OutputError` where a conversion would be
+    refused to write there.
     """
+    target = None if out is None else parse_out(out)
+    if target is not None:
+        refuse_output(target, force=force, source=source)
     options = ConversionOptions(
         changed_only=changed_only,
         model_card=model_card,
@@ -61,7 +74,13 @@ def plan_conversion(
     )
     checkpoint = open_checkpoint(source, revision=revision)
     card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
-    return build_plan(checkpoint, options, model_card=card)
+    plan = build_plan(
+        checkpoint, options, model_card=card, old_record=_read_old_record(checkpoint.repository)
+    )
+    if target is not None:
+        writing = WriteOptions(hardlink=hardlink, force=force)
+        refuse_impossible(plan.written, target, writing, new=_new_output(plan))
+    return plan
 
 
 def convert(
@@ -101,18 +120,20 @@ def convert(
     """
     target, told = parse_out(out), RecordedProgress(progress)
     writing = WriteOptions(hardlink=hardlink, force=force, workers=resolve_workers(workers))
-    refuse_output(target, force=force, source=source)
     told.step("open")
     plan = plan_conversion(
         source,
+        out=target,
         revision=revision,
+        hardlink=hardlink,
+        force=force,
         allow_unsafe_quantization=allow_unsafe_quantization,
         changed_only=changed_only,
         model_card=model_card,
     )
     for warning in plan.warnings:
         told.warn(warning)
-    with Staging(target, writing) as staging:
+    with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)
         told.step("check")
         evidence = _check(plan, device=device, progress=told)
@@ -126,16 +147,35 @@ def convert(
         )
         told.step("read back")
         _read_back(plan, evidence, staging.folder)
-        staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
+        manifest = hash_small_files(record.manifest, staging.folder)
+        staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
         told.step("publish")
-        staging.publish()
+        for warning in staging.publish():
+            told.warn(warning)
     return Conversion(
         source=plan.checkpoint.repository.label,
         out=target,
         checks=evidence.outcomes,
-        manifest=record.manifest,
+        manifest=manifest,
         shard_count=len(plan.checkpoint.headers),
+        omitted=tuple(file.name for file in plan.with_action(Action.OMIT)),
         warnings=told.warnings,
+    )
+
+
+def _read_old_record(repository: Repository) -> str | None:
+    """Read what stands in the place of the record, None where nothing does, or no text."""
+    try:
+        return read_optional_text(repository, MANIFEST_NAME)
+    except BadCheckpointError:
+        return None
+
+
+def _new_output(plan: ConversionPlan) -> NewOutput:
+    return NewOutput(
+        names=frozenset({MANIFEST_NAME, *(file.name for file in plan.written)}),
+        model_type=plan.checkpoint.config.model_type,
+        partial=plan.partial,
     )
 
 

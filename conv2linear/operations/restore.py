@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from conv2linear.checkpoint.header import read_header
+from conv2linear.errors import BadCheckpointError
+from conv2linear.files.hash import hash_file
+from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_in_file, read_back_shard
+from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
 from conv2linear.output.write import prepare_staging, write_files
-from conv2linear.parallel import resolve_workers
+from conv2linear.parallel import map_parallel, resolve_workers
 from conv2linear.paths import StrPath
-from conv2linear.plan.actions import FileChange, summarise_files
+from conv2linear.plan.actions import Action, FileChange, PlannedFile, summarise_files
 from conv2linear.plan.restore import RestorationPlan, plan_restoration
 from conv2linear.progress import Progress, RecordedProgress
+from conv2linear.record.comparison import (
+    changed,
+    recover_git_attributes,
+    refuse_changed_edits,
+    refuse_changed_listing,
+    refuse_other_hash,
+)
 from conv2linear.record.converted import read_converted, read_manifest
-from conv2linear.record.manifest import Manifest
+from conv2linear.record.manifest import Manifest, TensorRecord
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
-from conv2linear.sources.base import read_optional_text
+from conv2linear.sources.base import Repository, read_optional_text
 from conv2linear.sources.open import open_source
 
 
@@ -28,7 +41,9 @@ class Restoration(Result):
     """A finished restoration.
 
     It is `exact` where a record said what each file was, and `partial` where the source was an
-    overlay; `files` says what happened to each file of `out`.
+    overlay; `files` says what happened to each file of `out`. `sizes_only` names the files of which
+    the record has a size and no hash, so that another content of the same size would not show;
+    `omitted` what the checkpoint has and `out` has not; folders end with a slash.
     """
 
     source: str
@@ -36,6 +51,8 @@ class Restoration(Result):
     exact: bool
     partial: bool
     files: tuple[FileChange, ...]
+    sizes_only: tuple[str, ...]
+    omitted: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -50,8 +67,8 @@ def restore(
 ) -> Restoration:
     """Write the Conv3d checkpoint that a linear one was made from.
 
-    With a record every file comes back byte for byte, and is proven to. Without one the kernel's
-    shape comes from config.json, and a header that is too short for it grows. `out` appears
+    With a record every file comes back byte for byte, and is proven to, as far as the record has
+    hashes; see `Restoration.sizes_only`. Without one the kernel's shape comes from config.json, and a header that is too short for it grows. `out` appears
     complete or not at all.
 
     Args:
@@ -72,30 +89,79 @@ def restore(
     told.step("open")
     repository = open_source(checkpoint)
     manifest = read_manifest(repository)
-    plan = plan_restoration(
-        read_converted(repository, manifest),
-        manifest,
-        model_card=None if manifest else read_optional_text(repository, MODEL_CARD_NAME),
+    plan = _open_and_plan(repository, manifest)
+    new = NewOutput(
+        names=frozenset(file.name for file in plan.files),
+        model_type=plan.checkpoint.config.model_type,
+        partial=plan.partial,
     )
-    with Staging(target, writing) as staging:
+    refuse_impossible(plan.files, target, writing, new=new)
+    with Staging(target, writing, new=new) as staging:
         prepare_staging(plan.files, staging)
         write_files(plan.files, repository, texts=plan.texts, staging=staging, progress=told)
         told.step("read back")
         _read_back(plan, manifest, staging.folder)
+        sizes_only = _check_hashes(plan, manifest, staging, progress=told)
         told.step("publish")
-        staging.publish()
+        for warning in staging.publish():
+            told.warn(warning)
     return Restoration(
         source=repository.label,
         out=target,
         exact=plan.exact,
         partial=plan.partial,
         files=summarise_files(plan.files),
+        sizes_only=sizes_only,
+        omitted=plan.omitted,
         warnings=told.warnings,
     )
 
 
+def _open_and_plan(repository: Repository, manifest: Manifest | None) -> RestorationPlan:
+    """Open a checkpoint and plan its restoration, if it still is what its record says."""
+    if manifest is None:
+        card = read_optional_text(repository, MODEL_CARD_NAME)
+        return plan_restoration(read_converted(repository, None), None, model_card=card)
+    refuse_changed_listing(repository.files, manifest)
+    refuse_changed_edits(repository, manifest)
+    git_attributes = recover_git_attributes(repository, manifest)
+    try:
+        checkpoint = read_converted(repository, manifest)
+    except BadCheckpointError as error:
+        raise changed(f"{repository.label} is not what its record says: {error}") from error
+    return plan_restoration(checkpoint, manifest, git_attributes=git_attributes)
+
+
+def _check_hashes(
+    plan: RestorationPlan, manifest: Manifest | None, staging: Staging, *, progress: Progress
+) -> tuple[str, ...]:
+    """Check the files by the hashes on record; return the names of those that have none.
+
+    What was copied is read where it was copied to, and a shard whose header was changed back where
+    it was read.
+    """
+    if manifest is None:
+        return ()
+    records = {record.name: record for record in manifest.files}
+    files = [file for file in plan.files if file.action is not Action.EDIT]
+    hashed = [file for file in files if records[file.name].sha256 and _path(file, staging)]
+    progress.step("compare with the record", sum(file.output_bytes for file in hashed))
+
+    def check(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
+        path = _path(file, staging)
+        assert path is not None
+        refuse_other_hash(records[file.name], hash_file(path, on_bytes=on_bytes))
+
+    map_parallel(check, hashed, workers=staging.options.workers, progress=progress)
+    return tuple(file.name for file in files if records[file.name].sha256 is None)
+
+
+def _path(file: PlannedFile, staging: Staging) -> Path | None:
+    return file.info.path if file.action is Action.RESHAPE else staging.folder / file.name
+
+
 def _read_back(plan: RestorationPlan, manifest: Manifest | None, folder: Path) -> None:
-    """Compare every reshaped tensor as it was written with the record, or with what was read."""
+    """Compare every recorded tensor as it was written with the record, or with what was read."""
     checkpoint = plan.checkpoint
     recorded = {tensor.name: tensor.sha256 for tensor in manifest.tensors} if manifest else {}
     expected: dict[str, dict[str, ExpectedTensor]] = {}
@@ -108,3 +174,16 @@ def _read_back(plan: RestorationPlan, manifest: Manifest | None, folder: Path) -
     for shard, tensors in expected.items():
         before = checkpoint.headers[shard]
         read_back_shard(folder / shard, before, tensors, hash_tensors=hash_in_file)
+    for record in manifest.tensors if manifest else ():
+        if record.shape_before == record.shape_after and record.shard in checkpoint.headers:
+            _check_unshaped(record, folder / record.shard)
+
+
+def _check_unshaped(record: TensorRecord, path: Path) -> None:
+    """Check a bias: its shape is the same before and after."""
+    header = read_header(path)
+    info = header.tensors.get(record.name)
+    if info is None or (info.dtype, info.shape) != (record.dtype, record.shape_before):
+        raise changed(f"{record.name} in {record.shard} is not the one on record")
+    if hash_in_file(path, header, [record.name])[record.name] != record.sha256:
+        raise changed(f"the bytes of {record.name} are not those on record")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header, header_length
 from conv2linear.errors import BadHeaderError
-from conv2linear.files.clone import copy_rest
+from conv2linear.files.clone import copy_rest, set_mode
+from conv2linear.files.sync import sync_descriptor
 
 
 def replace_header(path: Path, header: Header) -> None:
@@ -28,13 +29,13 @@ def replace_header(path: Path, header: Header) -> None:
             raise BadHeaderError(f"{path.name} has {status.st_nlink} names, expected one")
         if length == len(header.raw):
             os.pwrite(file.fileno(), header.raw, LENGTH_BYTES)
-            os.fsync(file.fileno())
+            sync_descriptor(file.fileno())
             return
         file.seek(LENGTH_BYTES + length)
         descriptor, longer = tempfile.mkstemp(dir=path.parent)  # a name that no file has
         with FileIO(descriptor, "w") as new:
             new.write(struct.pack("<Q", len(header.raw)) + header.raw)
             copy_rest(file, new, on_bytes=lambda count: None)
-            os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
-            os.fsync(new.fileno())
+            set_mode(new, stat.S_IMODE(status.st_mode))
+            sync_descriptor(new.fileno())
     Path(longer).replace(path)

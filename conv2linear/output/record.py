@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
@@ -13,6 +14,7 @@ from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.convert import ConversionPlan
 from conv2linear.plan.edits import convert_model_card
 from conv2linear.record.manifest import (
+    MANIFEST_NAME,
     CheckRecord,
     EditRecord,
     FileRecord,
@@ -22,6 +24,8 @@ from conv2linear.record.manifest import (
 )
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.version import __version__
+
+_HASHED_BYTES = 32 << 20  # a tokenizer is smaller
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
         _check_record(embedding.name, outcome)
         for embedding, outcome in zip(plan.embeddings, evidence.outcomes, strict=True)
     )
-    edits = tuple(EditRecord(f.name, f.original) for f in plan.with_action(Action.EDIT))
+    edits = tuple(
+        EditRecord(file.name, file.original)
+        for file in plan.planned
+        if file.action is Action.EDIT or file.name == MANIFEST_NAME
+    )
     texts = dict(plan.texts)
     for edit in edits:
         if edit.name == MODEL_CARD_NAME:
@@ -76,6 +84,23 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
         partial=plan.partial,
     )
     return ConversionRecord(manifest, texts)
+
+
+def hash_small_files(manifest: Manifest, folder: Path) -> Manifest:
+    """Add the SHA-256 of the small files of an output that have none in its record yet.
+
+    That of a shard is left to `verify`: hashing it may take longer than writing it.
+    """
+    return replace(
+        manifest, files=tuple(_with_hash(record, folder / record.name) for record in manifest.files)
+    )
+
+
+def _with_hash(record: FileRecord, path: Path) -> FileRecord:
+    is_small = record.size_bytes <= _HASHED_BYTES and not record.name.endswith(".safetensors")
+    if record.sha256 is not None or not is_small:
+        return record
+    return replace(record, sha256=hash_file(path))
 
 
 def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator[TensorRecord]:

@@ -1,14 +1,14 @@
-"""Decide whether OUT may be written; nothing is touched."""
+"""Decide whether OUT may be written, by its place; nothing is touched."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.errors import OutputError, SourceNotFoundError
-from conv2linear.files.disk_errors import write_errors
+from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.parallel import default_workers
 from conv2linear.paths import StrPath, parse_path
 
@@ -27,8 +27,17 @@ class WriteOptions:
 
 
 def parse_out(out: StrPath) -> Path:
-    """Return the path of OUT. Raises `OutputError` where no folder can have such a name."""
-    return parse_path(out, what="OUT", error=OutputError)
+    """Return the path of OUT, which ends in a name.
+
+    Raises `OutputError` where no folder can have such a name.
+    """
+    path = parse_path(out, what="OUT", error=OutputError)
+    if path.name in ("", ".."):  # `.` and `..` are names of a folder that has another one
+        with write_errors(path):
+            path = path.resolve()
+    if not path.name:
+        raise OutputError(f"OUT is {path}", hint="name a folder in it")
+    return path
 
 
 def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> None:
@@ -39,18 +48,39 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
     """
     with write_errors(out):
         if (folder := _local_path(source)) is not None:
-            _refuse_overlap(out, folder.resolve())
+            _refuse_overlap(out, folder)
         if not out.parent.is_dir():
             raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
         if os.path.lexists(out):
             _refuse_existing(out, force=force)
 
 
+def refuse_linked_files(out: Path, paths: Iterable[Path]) -> None:
+    """Raise `OutputError` where OUT is not apart from the files that a source is made of.
+
+    They lie elsewhere than the source itself where links lead to them, as in the Hub's cache. A
+    folder that has both the source and such files in it is a place for outputs too.
+    """
+    homes: dict[Path, Path] = {}
+    for path in paths:
+        with read_errors(path):
+            folder = path.resolve().parent if path.is_symlink() else path.parent
+            homes.setdefault(folder, path.parent)
+    for folder, home in homes.items():
+        with write_errors(out):
+            relation = _relation(out, folder)
+            is_common = relation == "is inside" and folder in home.resolve().parents
+        if relation is not None and not is_common:
+            raise OutputError(
+                f"{out} {relation} {folder}, where files of the source lie",
+                hint="choose another name for the output",
+            )
+
+
 def _refuse_existing(out: Path, *, force: bool) -> None:
     if not force:
         raise OutputError(f"{out} exists", hint="choose another name, or replace it with --force")
-    is_folder = out.is_dir() and not out.is_symlink()
-    if not is_folder or (any(out.iterdir()) and not (out / CONFIG_NAME).is_file()):
+    if not out.is_dir() or out.is_symlink():
         raise OutputError(
             f"{out} exists and is not a checkpoint: --force does not replace it",
             hint="choose another name, or remove it yourself",
@@ -58,13 +88,40 @@ def _refuse_existing(out: Path, *, force: bool) -> None:
 
 
 def _refuse_overlap(out: Path, source: Path) -> None:
-    target = out.resolve()
-    if target == source:
+    relation = _relation(out, source.resolve())
+    if relation == "is":
         raise OutputError(f"{out} is the source itself", hint="choose another name for the output")
-    if source in target.parents:
+    if relation == "is inside":
         raise OutputError(f"{out} is inside the source", hint="choose a place outside of it")
-    if target in source.parents:
+    if relation == "contains":
         raise OutputError(f"{out} contains the source", hint="choose another name for the output")
+
+
+def _relation(out: Path, folder: Path) -> str | None:
+    """Say how OUT lies to a folder that it must be apart from; None where it is.
+
+    Both are compared as the file system knows them, under whatever names they are mounted.
+    """
+    identity = _identity(folder)
+    if identity is not None and identity == _identity(out):
+        return "is"
+    if identity in _ancestors(out.resolve()):
+        return "is inside"
+    if os.path.lexists(out) and _identity(out) in _ancestors(folder):
+        return "contains"
+    return None
+
+
+def _ancestors(path: Path) -> Iterator[tuple[int, int] | None]:
+    return (_identity(parent) for parent in path.parents)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _local_path(source: StrPath | None) -> Path | None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from conv2linear.errors import OutputError
-from conv2linear.files.clone import can_share_blocks
+from conv2linear.files.limits import NO_SPACE
 from conv2linear.output.patch_header import replace_header
+from conv2linear.output.preflight import linked_path
 from conv2linear.output.staging import Staging
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.progress import Progress
-from conv2linear.sources.base import Repository, check_unchanged
+from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
 
 _JOURNALED_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
 
 
 def prepare_staging(files: Sequence[PlannedFile], staging: Staging) -> None:
-    """Remove what is staged and not planned, and see whether the rest can be written.
+    """Remove what is staged and not planned, or not complete.
 
-    Raises `OutputError` if the disk has too little space, or cannot hard-link.
+    Raises `OutputError` where files are to be hard-linked and the file system does not let them.
     """
-    staging.sweep([file.name for file in files])
-    remaining = remaining_files(files, staging)
-    if staging.options.hardlink:
-        _refuse_other_file_system(remaining, staging)
-    _refuse_lack_of_space(remaining, staging)
+    left = {file.name for file in remaining_files(files, staging)}
+    staging.sweep(
+        [file.name for file in files if file.name not in left],
+        downloads=[partial_download_name(file.info) for file in files if file.name in left],
+    )
+    linked = [path for file in files if (path := linked_path(file, staging.options))]
+    if linked:
+        probe = staging.scratch / "link"
+        _link(linked[0], probe)
+        probe.unlink()
 
 
 def write_files(
@@ -83,11 +87,11 @@ def _write_content(
     on_bytes: Callable[[int], None],
 ) -> None:
     target = staging.clear_path(file.name)
-    link = _linked_path(file, staging)
+    link = linked_path(file, staging.options)
     if link is not None:
         link = repository.local_path(file.name, on_bytes=lambda _: on_bytes(0))
     if link is not None:
-        os.link(os.path.realpath(link), target)
+        _link(link, target)
         on_bytes(file.output_bytes)
     else:
         repository.fetch(file.name, target, scratch=staging.scratch, on_bytes=on_bytes)
@@ -101,31 +105,12 @@ def _write_content(
         staging.record(file.name, staged_identity(file))
 
 
-def _linked_path(file: PlannedFile, staging: Staging) -> Path | None:
-    """Return the file to hard-link, None where a file is copied or downloaded."""
-    is_linked = staging.options.hardlink and file.action is Action.COPY
-    return file.info.path if is_linked else None
-
-
-def _refuse_other_file_system(files: Sequence[PlannedFile], staging: Staging) -> None:
-    device = staging.folder.stat().st_dev
-    for file in files:
-        path = _linked_path(file, staging)
-        if path is not None and path.stat().st_dev != device:
-            raise OutputError(
-                f"{file.name} is on another file system than {staging.out}",
-                hint="leave out --hardlink, or put OUT on the file system of the source",
-            )
-
-
-def _refuse_lack_of_space(files: Sequence[PlannedFile], staging: Staging) -> None:
-    copied = [file for file in files if _linked_path(file, staging) is None]
-    local = [file.info.path for file in copied if file.info.path and file.action is not Action.EDIT]
-    shares = bool(local) and can_share_blocks(local[0], staging.folder)
-    needed = sum(file.output_bytes for file in copied if not (shares and file.info.path))
-    free = shutil.disk_usage(staging.folder).free
-    if needed > free:
+def _link(path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path.resolve())
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
         raise OutputError(
-            f"no space for {staging.out}: {needed:,} bytes needed, {free:,} free",
-            hint="free some, put OUT on another disk, or use --hardlink on the source's",
-        )
+            f"{path} cannot be hard-linked: {error.strerror}", hint="leave out --hardlink"
+        ) from error

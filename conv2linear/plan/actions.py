@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conv2linear.checkpoint.header import Header
@@ -52,6 +53,12 @@ class FileChange(Result):
     size_bytes: int
 
 
+def plan_omitted(names: Iterable[str]) -> Iterator[PlannedFile]:
+    """Plan to leave out what is no part of a checkpoint, so that it is named."""
+    for name in names:
+        yield PlannedFile(FileInfo(name, 0, "omitted"), Action.OMIT, 0)
+
+
 def summarise_files(files: tuple[PlannedFile, ...]) -> tuple[FileChange, ...]:
-    """Return name, action and size in the output of each file."""
+    """Return name, action and size in the output of each file, and what is left out."""
     return tuple(FileChange(file.name, file.action, file.output_bytes) for file in files)

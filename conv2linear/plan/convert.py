@@ -11,12 +11,17 @@ from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.header_edit import reshape_header
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
 from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
-from conv2linear.errors import NothingToConvertError, UnsafeQuantizationError
+from conv2linear.errors import (
+    BadCheckpointError,
+    NothingToConvertError,
+    UnsafeQuantizationError,
+)
 from conv2linear.plan.actions import (
     WRITING_ACTIONS,
     Action,
     FileChange,
     PlannedFile,
+    plan_omitted,
     summarise_files,
 )
 from conv2linear.plan.edits import convert_config
@@ -100,12 +105,17 @@ class ConversionPlan(Result):
 
 
 def build_plan(
-    checkpoint: Checkpoint, options: ConversionOptions, *, model_card: str | None = None
+    checkpoint: Checkpoint,
+    options: ConversionOptions,
+    *,
+    model_card: str | None = None,
+    old_record: str | None = None,
 ) -> ConversionPlan:
     """Decide the action for each file of a checkpoint.
 
     `model_card` is the text of its README.md, None where it has none; it counts only where
-    `options` say that the card is edited.
+    `options` say that the card is edited. `old_record` is the text of the file in whose place the
+    record is written, None where it has none or it is not text.
 
     Raises `NothingToConvertError` where the layout is not conv3d, and `UnsafeQuantizationError`
     where the quantisation method would, or might, break the result.
@@ -116,6 +126,11 @@ def build_plan(
             f"{label}: the patch embedding is {checkpoint.layout} already, nothing to convert",
             hint="`conv2linear verify` checks such a checkpoint, `conv2linear restore` undoes it",
         )
+    if any(name.startswith(f"{MANIFEST_NAME}/") for name in checkpoint.files):
+        raise BadCheckpointError(
+            f"{label}: {MANIFEST_NAME} is a folder, and the record of the conversion a file",
+            hint="give the folder another name",
+        )
     refusal_reason = plan_skip_list(read_quantization(checkpoint.config)).refusal_reason
     if refusal_reason and not options.allow_unsafe_quantization:
         raise UnsafeQuantizationError(
@@ -124,11 +139,22 @@ def build_plan(
         )
     return ConversionPlan(
         checkpoint=checkpoint,
-        planned=_plan_files(checkpoint, options, model_card),
+        planned=_plan_files(checkpoint, options, model_card=model_card, old_record=old_record),
         texts={CONFIG_NAME: convert_config(checkpoint.config).text},
         partial=options.changed_only,
-        warnings=tuple(_find_warnings(refusal_reason, model_card if options.model_card else None)),
+        warnings=(
+            *_find_warnings(refusal_reason, model_card if options.model_card else None),
+            *_find_lost_record(checkpoint, old_record),
+        ),
     )
+
+
+def _find_lost_record(checkpoint: Checkpoint, old_record: str | None) -> Iterator[str]:
+    if MANIFEST_NAME in checkpoint.files and old_record is None:
+        yield (
+            f"{MANIFEST_NAME} of the source is not UTF-8 text: the record cannot keep it, and "
+            "`conv2linear restore` cannot give it back"
+        )
 
 
 def _find_warnings(refusal_reason: str | None, model_card: str | None) -> Iterator[str]:
@@ -139,13 +165,17 @@ def _find_warnings(refusal_reason: str | None, model_card: str | None) -> Iterat
 
 
 def _plan_files(
-    checkpoint: Checkpoint, options: ConversionOptions, model_card: str | None
+    checkpoint: Checkpoint,
+    options: ConversionOptions,
+    *,
+    model_card: str | None,
+    old_record: str | None,
 ) -> tuple[PlannedFile, ...]:
     shapes = shapes_by_shard(checkpoint.patch_embeddings, Layout.LINEAR)
     originals: dict[str, str | None] = {CONFIG_NAME: checkpoint.config.text}
     config_bytes = len(convert_config(checkpoint.config).text.encode())
     files = dict(checkpoint.files)
-    if options.model_card:
+    if options.model_card and not any(name.startswith(f"{MODEL_CARD_NAME}/") for name in files):
         originals[MODEL_CARD_NAME] = model_card
         files.setdefault(MODEL_CARD_NAME, FileInfo(MODEL_CARD_NAME, 0, "new"))
 
@@ -157,8 +187,10 @@ def _plan_files(
         if name in originals:
             size = config_bytes if name == CONFIG_NAME else size
             return PlannedFile(info, Action.EDIT, size, original=originals[name])
-        if name == MANIFEST_NAME:  # a new one is written
-            return PlannedFile(info, Action.OMIT, size)
+        if name == MANIFEST_NAME:  # a new one is written, which keeps the text of this one
+            return PlannedFile(info, Action.OMIT, 0, original=old_record)
         return PlannedFile(info, Action.NOT_WRITTEN if options.changed_only else Action.COPY, size)
 
-    return tuple(plan_file(files[name]) for name in sorted(files))
+    planned = [plan_file(info) for info in files.values()]
+    planned += plan_omitted(checkpoint.repository.omitted)
+    return tuple(sorted(planned, key=lambda file: file.name))

@@ -9,60 +9,94 @@ from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.header_edit import grow_header, restore_header
 from conv2linear.checkpoint.patch_embedding import Layout, shapes_by_shard
-from conv2linear.errors import BadCheckpointError, CheckFailedError, NothingToConvertError
+from conv2linear.errors import CheckFailedError, NothingToConvertError
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.edits import restore_config, restore_model_card
+from conv2linear.record.comparison import changed
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
-from conv2linear.sources.base import FileInfo
+from conv2linear.sources.base import GIT_ATTRIBUTES, FileInfo
 
 
 @dataclass(frozen=True)
 class RestorationPlan:
     """All that a restoration will do; `texts` are those that the edited files get.
 
-    It is `exact` where a record says what each file was, and `partial` for an overlay.
+    It is `exact` where a record says what each file was, and `partial` for an overlay. `omitted`
+    names what the checkpoint has and the result has not.
     """
 
     checkpoint: Checkpoint
     files: tuple[PlannedFile, ...]
     texts: Mapping[str, str]
+    omitted: tuple[str, ...]
     exact: bool
     partial: bool
 
 
 def plan_restoration(
-    checkpoint: Checkpoint, manifest: Manifest | None, *, model_card: str | None
+    checkpoint: Checkpoint,
+    manifest: Manifest | None,
+    *,
+    model_card: str | None = None,
+    git_attributes: str | None = None,
 ) -> RestorationPlan:
     """Decide the action for each file of a linear checkpoint.
 
-    With a manifest exactly what is on record is undone. Without one the kernel's shape comes from
+    With a manifest exactly what is on record is undone; `git_attributes` is the original text of
+    `.gitattributes`, None where there was none. Without a manifest the kernel's shape comes from
     config.json, and what a conversion adds to config.json and to `model_card`, the text of
     README.md, is taken out.
 
-    Raises `NothingToConvertError` where the layout is not linear, `CheckFailedError` where a header
-    would not be the original one, and `BadCheckpointError` where record and files do not agree.
+    Raises `NothingToConvertError` where the layout is not linear, and `CheckFailedError` where a
+    header is not the one on record, or would not be the original one.
     """
+    if manifest is not None:
+        _refuse_other_headers(checkpoint, manifest)
     if checkpoint.layout is not Layout.LINEAR:
         raise NothingToConvertError(
             f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear"
         )
+    names = set(checkpoint.files)
     if manifest is None:
         headers = _kernel_headers(checkpoint)
         texts = restore_config(checkpoint.config) | restore_model_card(model_card)
-        infos = tuple(checkpoint.files.values())
     else:
         headers = _recorded_headers(checkpoint, manifest)
-        originals = {edit.name: edit.original for edit in manifest.edits}
-        texts = {name: text for name, text in originals.items() if text is not None}
-        added = {MANIFEST_NAME, *(originals.keys() - texts.keys())}
-        infos = tuple(info for name, info in checkpoint.files.items() if name not in added)
+        texts = _original_texts(manifest, git_attributes)
+        names -= {MANIFEST_NAME, GIT_ATTRIBUTES, *(edit.name for edit in manifest.edits)}
+        names |= texts.keys()
+    left_out = checkpoint.files.keys() - names
     return RestorationPlan(
         checkpoint=checkpoint,
-        files=tuple(_plan_file(info, headers, texts) for info in infos),
+        files=tuple(
+            _plan_file(info, headers, texts)
+            for name, info in checkpoint.files.items()
+            if name in names
+        ),
         texts=texts,
+        omitted=tuple(sorted([*left_out, *checkpoint.repository.omitted])),
         exact=manifest is not None,
         partial=manifest is not None and manifest.partial,
     )
+
+
+def _original_texts(manifest: Manifest, git_attributes: str | None) -> dict[str, str]:
+    originals = {edit.name: edit.original for edit in manifest.edits}
+    if originals.get(MANIFEST_NAME, "") is None:
+        raise CheckFailedError(
+            f"{MANIFEST_NAME} of the source was not text, so the record does not have it: not "
+            "every file can be given back",
+            hint="without the record a restoration goes by config.json: remove it first",
+        )
+    originals[GIT_ATTRIBUTES] = git_attributes
+    return {name: text for name, text in originals.items() if text is not None}
+
+
+def _refuse_other_headers(checkpoint: Checkpoint, manifest: Manifest) -> None:
+    for record in manifest.shards:
+        header = checkpoint.headers.get(record.name)
+        if header is None or header.sha256 != record.header_sha256_after:
+            raise changed(f"the header of {record.name} is not the one on record")
 
 
 def _kernel_headers(checkpoint: Checkpoint) -> dict[str, Header]:
@@ -77,7 +111,7 @@ def _recorded_headers(checkpoint: Checkpoint, manifest: Manifest) -> dict[str, H
             shape_texts.setdefault(tensor.shard, {})[tensor.name] = tensor.shape_text
     missing = shape_texts.keys() - checkpoint.headers.keys()
     if missing:
-        raise BadCheckpointError(f"{min(missing)} is on record and missing")
+        raise changed(f"{min(missing)} is on record and missing")
     headers = {
         shard: restore_header(checkpoint.headers[shard], texts)
         for shard, texts in shape_texts.items()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,8 +13,11 @@ from typing import Protocol
 from conv2linear.errors import BadCheckpointError, SourceChangedError
 from conv2linear.files.disk_errors import read_errors
 
-OMITTED_FOLDERS = (".git", ".cache")  # of git and of huggingface_hub: no part of the checkpoint
+GIT_FOLDER = ".git"  # in a worktree or a submodule a file; git has no such name in a repository
+CACHE_FOLDER = ".cache"  # of huggingface_hub, in the folder that it downloads to
+GIT_ATTRIBUTES = ".gitattributes"  # a repository on the Hub gets one of its own
 _MAX_TEXT_BYTES = 100_000_000
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Repository(Protocol):
     def warnings(self) -> Sequence[str]:
         """What the user should know of how the files were come by, as far as it shows yet."""
 
+    @property
+    def omitted(self) -> Sequence[str]:
+        """Names of what is there and is no part of the checkpoint; folders end with a slash."""
+
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
 
@@ -76,12 +86,30 @@ class Repository(Protocol):
         """
 
 
+def is_omitted(name: str) -> bool:
+    """Tell whether a path belongs to git or to huggingface_hub, and not to the checkpoint."""
+    parts = PurePosixPath(name).parts
+    return GIT_FOLDER in parts or parts[0] == CACHE_FOLDER
+
+
+def partial_download_name(info: FileInfo) -> str:
+    """Return the name of the file that a download which is not complete yet is kept in.
+
+    It stands for name and content: neither two files nor two versions of one may share it.
+    """
+    return hashlib.sha256(f"{info.name} {info.fingerprint}".encode()).hexdigest()
+
+
 def file_fingerprint(path: Path) -> str:
     """Identify the content of a file by what the file system says of it, without reading it.
 
     The change time stands last: no program can set it back, but a new hard link moves it too.
     """
-    s = path.stat()
+    return status_fingerprint(path.stat())
+
+
+def status_fingerprint(s: os.stat_result) -> str:
+    """Identify the content of a file by its status, as `file_fingerprint` does."""
     return f"{s.st_dev}:{s.st_ino}:{s.st_size}:{s.st_mtime_ns}:{s.st_ctime_ns}"
 
 
@@ -125,3 +153,17 @@ def is_inside(name: str) -> bool:
         and ".." not in path.parts
         and ("\\" not in name and "\0" not in name and path.as_posix() == name)
     )
+
+
+def find_name_problem(name: str) -> str | None:
+    """Say why a file of this name cannot be recorded, or not shown for what it is; None if it can.
+
+    Any other name is right: spaces of every width, emoji, letters of every script.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _BIDI_CONTROLS for c in name):
+        return "it has characters that a terminal obeys instead of showing them"
+    return None if is_inside(name) else "it has a backslash, which separates folders elsewhere"

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from conv2linear.errors import BadCheckpointError, SourceNotFoundError
 from conv2linear.files.clone import clone_file, open_regular
 from conv2linear.files.disk_errors import read_errors
-from conv2linear.sources.base import OMITTED_FOLDERS, FileInfo, Origin, file_fingerprint
+from conv2linear.sources.base import (
+    FileInfo,
+    Origin,
+    file_fingerprint,
+    find_name_problem,
+    is_omitted,
+)
 
 
 class Folder:
-    """A checkpoint in a folder of this machine. Links to files are followed."""
+    """A checkpoint in a folder of this machine. Links to files are followed.
+
+    Raises `SourceUnreadableError` where a part of it cannot be read, and `BadCheckpointError` for
+    what is not a regular file, or has a name that cannot be recorded.
+    """
 
     def __init__(self, path: Path, *, label: str | None = None, origin: Origin | None = None):
         self.path = path
@@ -22,8 +32,11 @@ class Folder:
         if not path.is_dir():
             raise SourceNotFoundError(f"{self.label}: not a folder")
         with read_errors(path):
-            infos = sorted(_list_files(path), key=lambda info: info.name)
-        self.files: Mapping[str, FileInfo] = {info.name: info for info in infos}
+            found = sorted(_walk(path, path))
+        self.omitted = tuple(name for name in found if is_omitted(name))
+        self.files: Mapping[str, FileInfo] = {
+            name: _file_info(path / name, name) for name in found if not is_omitted(name)
+        }
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -47,22 +60,31 @@ class Folder:
         clone_file(self.path / name, target, on_bytes=on_bytes)
 
 
-def _list_files(root: Path) -> Iterable[FileInfo]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in OMITTED_FOLDERS]
-        for name in subfolders + names:
-            path = Path(folder, name)
-            if name in subfolders and not path.is_symlink():
-                continue
-            yield _file_info(path, path.relative_to(root).as_posix())
+def _walk(root: Path, folder: Path) -> Iterator[str]:
+    """Yield the name of everything below `root` that is not a folder, and of omitted folders."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry)
+            name = path.relative_to(root).as_posix()
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif is_omitted(name):
+                yield f"{name}/"
+            else:
+                yield from _walk(root, path)
 
 
 def _file_info(path: Path, name: str) -> FileInfo:
-    if not name.isprintable() or not path.is_file():
-        what = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
+    if problem := find_name_problem(name):
         raise BadCheckpointError(
-            f"{ascii(name) if not name.isprintable() else name}: {what}",
-            hint="a checkpoint holds plain files only: remove it, or put the file in its place",
+            f"{name!a}: not a regular file name: {problem}", hint="give the file another name"
         )
-    status = path.stat()
+    with read_errors(path):
+        if not path.is_file():
+            is_broken = path.is_symlink() and not path.exists()
+            raise BadCheckpointError(
+                f"{name}: {'a broken link' if is_broken else 'not a regular file'}",
+                hint="a checkpoint holds plain files only: remove it, or put the file in its place",
+            )
+        status = path.stat()
     return FileInfo(name, status.st_size, file_fingerprint(path), path=path)

@@ -1,0 +1,27 @@
+"""What a file system may lack; then it is done without, as `cp` does it."""
+
+from __future__ import annotations
+
+import errno
+
+# `flock`, `fsync`, `fchmod` and `renameat2` give one of these where there is no such thing; EBADF
+# and EISDIR where it is there for files, and not for folders.
+NOT_SUPPORTED = frozenset(
+    {
+        errno.EBADF,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ENOLCK,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.ENOTTY,
+        errno.EOPNOTSUPP,
+    }
+)
+NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NO_SPACE = frozenset({errno.EDQUOT, errno.ENOSPC})
+
+
+def is_unsupported(error: OSError) -> bool:
+    """Tell whether a system call failed because there is no such call for this file."""
+    return error.errno in NOT_SUPPORTED

@@ -1,0 +1,78 @@
+"""Compare the files of a converted checkpoint with those on its record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from conv2linear.errors import CheckFailedError
+from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest
+from conv2linear.sources.base import GIT_ATTRIBUTES, FileInfo, Repository
+
+CHANGED_HINT = (
+    "`conv2linear verify` tells more; without conv2linear.json a restoration goes by config.json"
+)
+
+
+def refuse_changed_listing(files: Mapping[str, FileInfo], manifest: Manifest) -> None:
+    """Raise `CheckFailedError` where files are missing, were added, or have another size or hash.
+
+    A hash is compared where both record and listing have one. A `.gitattributes` may be another
+    one, for the Hub makes and extends it by itself.
+    """
+    recorded = {record.name: record for record in manifest.files}
+    for name in sorted((files.keys() | recorded.keys()) - {MANIFEST_NAME, GIT_ATTRIBUTES}):
+        if name not in files:
+            raise changed(f"{name} is on record and missing")
+        if name not in recorded:
+            raise changed(f"{name} is not on record: it was added afterwards")
+        _refuse_changed_file(files[name], recorded[name])
+
+
+def refuse_changed_edits(repository: Repository, manifest: Manifest) -> None:
+    """Raise `CheckFailedError` where a text that the conversion edited was edited again."""
+    edited = {edit.name for edit in manifest.edits}
+    for record in manifest.files:
+        if record.name in edited and record.sha256 is not None:
+            content = repository.read(record.name, 0, repository.files[record.name].size_bytes)
+            refuse_other_hash(record, hashlib.sha256(content).hexdigest())
+
+
+def refuse_other_hash(record: FileRecord, sha256: str) -> None:
+    """Raise `CheckFailedError` where a file has not the SHA-256 on record, if one is."""
+    if record.sha256 not in (None, sha256):
+        raise changed(f"{record.name} has SHA-256 {sha256}, recorded was {record.sha256}")
+
+
+def recover_git_attributes(repository: Repository, manifest: Manifest) -> str | None:
+    """Return the `.gitattributes` on record, None where there was none.
+
+    The Hub appends to it: what comes before is the original if its hash is. Raises
+    `CheckFailedError` where it is not.
+    """
+    record = next((file for file in manifest.files if file.name == GIT_ATTRIBUTES), None)
+    if record is None:
+        return None
+    if GIT_ATTRIBUTES not in repository.files:
+        raise changed(f"{GIT_ATTRIBUTES} is on record and missing")
+    content = repository.read(GIT_ATTRIBUTES, 0, repository.files[GIT_ATTRIBUTES].size_bytes)
+    original = content[: record.size_bytes]
+    refuse_other_hash(record, hashlib.sha256(original).hexdigest())
+    if record.sha256 is None and len(content) != record.size_bytes:
+        raise changed(f"{GIT_ATTRIBUTES} has {len(content)} bytes, recorded were {record.size_bytes}")
+    try:
+        return original.decode()
+    except UnicodeDecodeError:
+        raise changed(f"{GIT_ATTRIBUTES} is not UTF-8") from None
+
+
+def changed(message: str) -> CheckFailedError:
+    """Return the error that says that a checkpoint is not what its record says."""
+    return CheckFailedError(message, hint=CHANGED_HINT)
+
+
+def _refuse_changed_file(info: FileInfo, record: FileRecord) -> None:
+    if info.size_bytes != record.size_bytes:
+        raise changed(f"{info.name} has {info.size_bytes} bytes, recorded were {record.size_bytes}")
+    if info.sha256 is not None:
+        refuse_other_hash(record, info.sha256)
