@@ -68,8 +68,8 @@ def restore(
     """Write the Conv3d checkpoint that a linear one was made from.
 
     With a record every file comes back byte for byte, and is proven to, as far as the record has
-    hashes; see `Restoration.sizes_only`. Without one the kernel's shape comes from config.json, and a header that is too short for it grows. `out` appears
-    complete or not at all.
+    hashes; see `Restoration.sizes_only`. Without one the kernel's shape comes from config.json, and
+    a header that is too short for it grows. `out` appears complete or not at all.
 
     Args:
         checkpoint: a folder, or `org/name[@revision]` on the Hub.

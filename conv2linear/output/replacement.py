@@ -66,26 +66,30 @@ def refuse_replacing(out: Path, new: NewOutput) -> None:
     """Raise `OutputError` unless a folder is a checkpoint that an output may replace.
 
     It is one of the same model type; each of its files is on its own record, or has a name that the
-    new output has too, or one that checkpoints have; there is no link and no `.git` in it; and it
-    is no more than a part where the new one is a part. An empty folder may be replaced.
+    new output has too, or one that checkpoints have, or is empty; there is no link and no `.git` in
+    it; and it is no more than a part where the new one is a part. An empty folder may be replaced.
     """
     with write_errors(out):
-        names = sorted(_walk(out, out))
+        sizes = dict(sorted(_walk(out, out)))
         record = _read_record(out)
         model_type = record.model_type if record else _read_model_type(out)
-    if not names:
+    if not sizes:
         return
     known = new.names | ({file.name for file in record.files} if record else set())
-    unknown = [name for name in names if not (name in known or _is_file_of_checkpoints(name))]
+    unknown = [
+        name
+        for name, size in sizes.items()
+        if size and name not in known and not _is_file_of_checkpoints(name)
+    ]
     if model_type is None:
-        raise _refusal(out, f"is not a checkpoint: it has {(unknown or names)[0]}")
+        raise _refusal(out, f"is not a checkpoint: it has {(unknown or list(sizes))[0]}")
     if unknown:
         raise _refusal(out, f"holds {unknown[0]}, which is not part of a checkpoint")
     if model_type != new.model_type:
         raise _refusal(out, f"is a checkpoint of model type {model_type}, not {new.model_type}")
     is_part = record is not None and record.partial
-    if new.partial and not is_part and not set(names) <= new.names:
-        missing = min(set(names) - new.names)
+    if new.partial and not is_part and not sizes.keys() <= new.names:
+        missing = min(sizes.keys() - new.names)
         raise _refusal(out, f"is a whole checkpoint, and the new one would lack {missing}")
 
 
@@ -102,8 +106,8 @@ def _is_file_of_checkpoints(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in _FILES_OF_CHECKPOINTS)
 
 
-def _walk(out: Path, folder: Path) -> Iterator[str]:
-    """Yield the names of all files. Raises `OutputError` for what no checkpoint has."""
+def _walk(out: Path, folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every file. Raises `OutputError` for what no checkpoint has."""
     with os.scandir(folder) as entries:
         for entry in entries:
             path = Path(entry)
@@ -113,7 +117,7 @@ def _walk(out: Path, folder: Path) -> Iterator[str]:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(out, path)
             elif entry.is_file(follow_symlinks=False):
-                yield name
+                yield name, entry.stat(follow_symlinks=False).st_size
             else:
                 raise _refusal(out, f"holds {name}, which is a link or not a regular file")
 

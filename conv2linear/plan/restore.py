@@ -42,10 +42,10 @@ def plan_restoration(
 ) -> RestorationPlan:
     """Decide the action for each file of a linear checkpoint.
 
-    With a manifest exactly what is on record is undone; `git_attributes` is the original text of
-    `.gitattributes`, None where there was none. Without a manifest the kernel's shape comes from
-    config.json, and what a conversion adds to config.json and to `model_card`, the text of
-    README.md, is taken out.
+    With a manifest exactly what is on record is undone; `git_attributes` is the original text of a
+    `.gitattributes` that was extended, None where it was not. Without a manifest the kernel's shape
+    comes from config.json, and what a conversion adds to config.json and to `model_card`, the text
+    of README.md, is taken out.
 
     Raises `NothingToConvertError` where the layout is not linear, and `CheckFailedError` where a
     header is not the one on record, or would not be the original one.
@@ -63,7 +63,8 @@ def plan_restoration(
     else:
         headers = _recorded_headers(checkpoint, manifest)
         texts = _original_texts(manifest, git_attributes)
-        names -= {MANIFEST_NAME, GIT_ATTRIBUTES, *(edit.name for edit in manifest.edits)}
+        names &= {record.name for record in manifest.files}
+        names -= {edit.name for edit in manifest.edits}
         names |= texts.keys()
     left_out = checkpoint.files.keys() - names
     return RestorationPlan(

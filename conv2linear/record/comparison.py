@@ -45,25 +45,26 @@ def refuse_other_hash(record: FileRecord, sha256: str) -> None:
 
 
 def recover_git_attributes(repository: Repository, manifest: Manifest) -> str | None:
-    """Return the `.gitattributes` on record, None where there was none.
+    """Return the original text of a `.gitattributes` that was extended, None if it was not.
 
-    The Hub appends to it: what comes before is the original if its hash is. Raises
-    `CheckFailedError` where it is not.
+    The Hub appends to it: what comes before is the original if it has the hash on record. Raises
+    `CheckFailedError` where it is missing or another one.
     """
     record = next((file for file in manifest.files if file.name == GIT_ATTRIBUTES), None)
     if record is None:
         return None
-    if GIT_ATTRIBUTES not in repository.files:
+    info = repository.files.get(GIT_ATTRIBUTES)
+    if info is None:
         raise changed(f"{GIT_ATTRIBUTES} is on record and missing")
-    content = repository.read(GIT_ATTRIBUTES, 0, repository.files[GIT_ATTRIBUTES].size_bytes)
-    original = content[: record.size_bytes]
+    if info.size_bytes <= record.size_bytes or record.sha256 is None:
+        _refuse_changed_file(info, record)
+        return None
+    original = repository.read(GIT_ATTRIBUTES, 0, record.size_bytes)
     refuse_other_hash(record, hashlib.sha256(original).hexdigest())
-    if record.sha256 is None and len(content) != record.size_bytes:
-        raise changed(f"{GIT_ATTRIBUTES} has {len(content)} bytes, recorded were {record.size_bytes}")
     try:
         return original.decode()
     except UnicodeDecodeError:
-        raise changed(f"{GIT_ATTRIBUTES} is not UTF-8") from None
+        raise changed(f"{GIT_ATTRIBUTES} was extended, and is not text") from None
 
 
 def changed(message: str) -> CheckFailedError:

@@ -13,38 +13,45 @@ from typing import Any
 import pytest
 
 from conv2linear.errors import Conv2LinearError, OutputError
+from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions
 from tests.support.staging import staging_folder
 
+NEW = NewOutput(frozenset({"a", "b", "new", "old", "config.json"}), "glm4v")
+
 
 def test_an_output_can_be_written_by_one_run_at_a_time(out: Path) -> None:
-    with Staging(out), pytest.raises(OutputError, match="another run is writing"), Staging(out):
+    with (
+        Staging(out, WriteOptions(), new=NEW),
+        pytest.raises(OutputError, match="another run is writing"),
+        Staging(out, WriteOptions(), new=NEW),
+    ):
         pass
-    with Staging(out):  # and is free again afterwards
+    with Staging(out, WriteOptions(), new=NEW):  # and is free again afterwards
         pass
     assert list(out.parent.iterdir()) == []
 
 
 def test_a_run_that_is_refused_does_not_disturb_the_one_that_works(out: Path) -> None:
-    with Staging(out) as working:
+    with Staging(out, WriteOptions(), new=NEW) as working:
         working.write_text("a", "text")
-        with pytest.raises(OutputError), Staging(out):
+        with pytest.raises(OutputError), Staging(out, WriteOptions(), new=NEW):
             pass
         working.publish()
     assert (out / "a").read_text() == "text"
 
 
 def test_a_staging_folder_that_holds_something_is_kept_for_the_next_run(out: Path) -> None:
-    with Staging(out) as first:
+    with Staging(out, WriteOptions(), new=NEW) as first:
         first.write_text("a", "text")
         first.record("a", "what it must be")
-    with Staging(out) as second:
+    with Staging(out, WriteOptions(), new=NEW) as second:
         assert second.is_complete("a", "what it must be")
         assert not second.is_complete("a", "something else")
         assert not second.is_complete("b", "what it must be")
     (staging_folder(out) / "a").write_text("text")  # the same, but written anew
-    with Staging(out) as third:
+    with Staging(out, WriteOptions(), new=NEW) as third:
         assert not third.is_complete("a", "what it must be")
 
 
@@ -59,23 +66,24 @@ def test_a_staging_folder_that_holds_something_is_kept_for_the_next_run(out: Pat
     ],
 )
 def test_an_error_of_the_disk_is_an_error_of_the_output(out: Path, number: int, words: str) -> None:
-    with pytest.raises(OutputError, match=words), Staging(out):
+    with pytest.raises(OutputError, match=words), Staging(out, WriteOptions(), new=NEW):
         raise OSError(number, os.strerror(number))
 
 
 def test_an_error_of_another_kind_is_passed_on(out: Path) -> None:
-    with pytest.raises(Conv2LinearError, match=r"^mine$"), Staging(out):
+    with pytest.raises(Conv2LinearError, match=r"^mine$"), Staging(out, WriteOptions(), new=NEW):
         raise Conv2LinearError("mine")
 
 
 def write_old_output(out: Path) -> None:
     out.mkdir()
-    (out / "config.json").write_text("{}")
+    (out / "config.json").write_text('{"model_type": "glm4v"}')
+    (out / "model.safetensors").touch()
     (out / "old").write_text("old")
 
 
 def publish_new(out: Path) -> None:
-    with Staging(out, WriteOptions(force=True)) as new:
+    with Staging(out, WriteOptions(force=True), new=NEW) as new:
         new.write_text("new", "new")
         new.publish()
 
@@ -106,7 +114,10 @@ def test_an_old_output_is_there_until_the_new_one_is(
     write_old_output(out)
     monkeypatch.setattr(os, "fsync", look)
     publish_new(out)
-    assert [names for names, _ in itertools.groupby(seen)] == [["config.json", "old"], ["new"]]
+    assert [names for names, _ in itertools.groupby(seen)] == [
+        ["config.json", "model.safetensors", "old"],
+        ["new"],
+    ]
 
 
 def test_an_old_output_comes_back_if_it_cannot_be_replaced(
