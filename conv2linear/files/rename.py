@@ -68,9 +68,9 @@ def finish_exchange(new: Path, old: Path, *, aside: Path) -> None:
     Where the exchange was done it is removed. Raises `OutputError` where something else has taken
     its place meanwhile.
     """
-    if not os.path.lexists(aside):
-        return
-    if not os.path.lexists(old):
+    if aside.is_symlink() or not aside.is_dir():  # never what an exchange leaves
+        remove_tree(aside)
+    elif not os.path.lexists(old):
         aside.rename(old)
     elif not os.path.lexists(new):
         remove_tree(aside)

@@ -10,7 +10,7 @@ from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
-from conv2linear.output.record import Evidence, build_record, hash_small_files
+from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
@@ -147,8 +147,7 @@ def convert(
         )
         told.step("read back")
         _read_back(plan, evidence, staging.folder)
-        manifest = hash_small_files(record.manifest, staging.folder)
-        staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
+        staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
         told.step("publish")
         for warning in staging.publish():
             told.warn(warning)
@@ -156,7 +155,7 @@ def convert(
         source=plan.checkpoint.repository.label,
         out=target,
         checks=evidence.outcomes,
-        manifest=manifest,
+        manifest=record.manifest,
         shard_count=len(plan.checkpoint.headers),
         omitted=tuple(file.name for file in plan.with_action(Action.OMIT)),
         warnings=told.warnings,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
@@ -23,6 +22,7 @@ from conv2linear.record.manifest import (
     TensorRecord,
 )
 from conv2linear.record.model_card import MODEL_CARD_NAME
+from conv2linear.sources.base import FileInfo, Origin
 from conv2linear.version import __version__
 
 _HASHED_BYTES = 32 << 20  # a tokenizer is smaller
@@ -77,30 +77,15 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
             for file in plan.reshaped
             if file.header
         ),
-        files=tuple(_file_record(file, texts) for file in plan.written),
-        absent=tuple(_file_record(file, texts) for file in plan.with_action(Action.NOT_WRITTEN)),
+        files=tuple(_file_record(file, texts, origin) for file in plan.written),
+        absent=tuple(
+            _file_record(file, texts, origin) for file in plan.with_action(Action.NOT_WRITTEN)
+        ),
         edits=edits,
         check=checks,
         partial=plan.partial,
     )
     return ConversionRecord(manifest, texts)
-
-
-def hash_small_files(manifest: Manifest, folder: Path) -> Manifest:
-    """Add the SHA-256 of the small files of an output that have none in its record yet.
-
-    That of a shard is left to `verify`: hashing it may take longer than writing it.
-    """
-    return replace(
-        manifest, files=tuple(_with_hash(record, folder / record.name) for record in manifest.files)
-    )
-
-
-def _with_hash(record: FileRecord, path: Path) -> FileRecord:
-    is_small = record.size_bytes <= _HASHED_BYTES and not record.name.endswith(".safetensors")
-    if record.sha256 is not None or not is_small:
-        return record
-    return replace(record, sha256=hash_file(path))
 
 
 def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator[TensorRecord]:
@@ -120,11 +105,21 @@ def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator
             )
 
 
-def _file_record(file: PlannedFile, texts: Mapping[str, str]) -> FileRecord:
+def _file_record(file: PlannedFile, texts: Mapping[str, str], origin: Origin | None) -> FileRecord:
     if file.action is Action.EDIT:
         content = texts[file.name].encode()
         return FileRecord(file.name, len(content), hashlib.sha256(content).hexdigest())
-    return FileRecord(file.name, file.output_bytes, None if file.header else file.info.sha256)
+    sha256 = None if file.header else file.info.sha256 or _hash_small_file(file.info, origin)
+    return FileRecord(file.name, file.output_bytes, sha256)
+
+
+def _hash_small_file(info: FileInfo, origin: Origin | None) -> str | None:
+    """Hash a small file of a folder, that a record may have its hash whatever is written of it.
+
+    A shard may take longer to hash than to copy, and what the Hub has may not be here at all.
+    """
+    is_small = info.size_bytes <= _HASHED_BYTES and not info.name.endswith(".safetensors")
+    return hash_file(info.path) if info.path and is_small and origin is None else None
 
 
 def _check_record(tensor: str, outcome: Equivalence) -> CheckRecord:

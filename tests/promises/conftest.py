@@ -1,4 +1,4 @@
-"""A Hub that takes uploads and the checkpoints to push to it, and a Hub that is only read."""
+"""A Hub that takes uploads, a Hub that is only read, and checkpoints: to push, and large ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.operations.push.conftest import (
     repo_id,
     source,
 )
+from tests.output.conftest import large_checkpoint
 
 __all__ = [
     "api",
@@ -21,6 +22,7 @@ __all__ = [
     "expected",
     "full",
     "hub",
+    "large_checkpoint",
     "overlay",
     "own_source",
     "published",

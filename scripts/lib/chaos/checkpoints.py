@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from tests.support.checkpoints import SMALL_KERNEL, write_checkpoint
+from tests.support.checkpoints import SMALL_KERNEL, make_config, write_checkpoint
 
 _FILLER_BYTES = 4 << 20
 
@@ -26,9 +27,9 @@ def save_source(folder: Path, *, seed: int, shards: int = 6) -> Path:
 
 
 def save_old_output(folder: Path) -> Path:
-    """Save what is at OUT before a run with --force: a config and a few dozen small files."""
+    """Save what is at OUT before a run with --force: a config and a few dozen small shards."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "old"}\n')
+    (folder / "config.json").write_text(json.dumps(make_config()))
     for number in range(40):
-        (folder / f"old-{number}.bin").write_bytes(bytes([number]) * 4096)
+        (folder / f"old-{number}.safetensors").write_bytes(bytes([number]) * 4096)
     return folder
