@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conv2linear.checkpoint.header import read_header
-from conv2linear.errors import BadCheckpointError
+from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.files.hash import hash_file
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_in_file, read_back_shard
@@ -173,7 +173,10 @@ def _read_back(plan: RestorationPlan, manifest: Manifest | None, folder: Path) -
         expected.setdefault(e.shard, {})[e.name] = tensor
     for shard, tensors in expected.items():
         before = checkpoint.headers[shard]
-        read_back_shard(folder / shard, before, tensors, hash_tensors=hash_in_file)
+        try:
+            read_back_shard(folder / shard, before, tensors, hash_tensors=hash_in_file)
+        except CheckFailedError as error:
+            raise changed(str(error)) if manifest else error from None
     for record in manifest.tensors if manifest else ():
         if record.shape_before == record.shape_after and record.shard in checkpoint.headers:
             _check_unshaped(record, folder / record.shard)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
+from conv2linear.files.hash import hash_file
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.convert import ConversionPlan
 from conv2linear.plan.edits import convert_model_card

@@ -13,8 +13,9 @@ from conv2linear.errors import CheckFailedError, NothingToConvertError
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.edits import restore_config, restore_model_card
 from conv2linear.record.comparison import changed
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
-from conv2linear.sources.base import GIT_ATTRIBUTES, FileInfo
+from conv2linear.sources.base import FileInfo
 
 
 @dataclass(frozen=True)

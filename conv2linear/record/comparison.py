@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Mapping
 
 from conv2linear.errors import CheckFailedError
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest
-from conv2linear.sources.base import GIT_ATTRIBUTES, FileInfo, Repository
+from conv2linear.sources.base import FileInfo, Repository
 
 CHANGED_HINT = (
     "`conv2linear verify` tells more; without conv2linear.json a restoration goes by config.json"

@@ -15,7 +15,6 @@ from conv2linear.files.disk_errors import read_errors
 
 GIT_FOLDER = ".git"  # in a worktree or a submodule a file; git has no such name in a repository
 CACHE_FOLDER = ".cache"  # of huggingface_hub, in the folder that it downloads to
-GIT_ATTRIBUTES = ".gitattributes"  # a repository on the Hub gets one of its own
 _MAX_TEXT_BYTES = 100_000_000
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from conv2linear.errors import CheckFailedError, SourceChangedError
 from conv2linear.files.disk_errors import write_errors
 from conv2linear.files.hash import hash_file
-from conv2linear.files.rename import sync_file
+from conv2linear.files.sync import sync_file
 from conv2linear.operations.verify.needs import need_checksums, need_record
 from conv2linear.operations.verify.result import Check, Outcome
 from conv2linear.operations.verify.subject import Subject

@@ -118,6 +118,7 @@ class Files:
     label = "files"
     origin: Origin | None = None
     warnings: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         self._contents = contents
