@@ -16,7 +16,7 @@ FOLDER = ROOT / "scripts"
 EXECUTABLES = sorted(path for path in FOLDER.iterdir() if path.is_file() and not path.suffix)
 NAMES = {
     *("setup", "test", "demo", "cuda"),
-    *("benchmark", "chaos", "fuzz", "check_engine", "hub_traffic"),
+    *("benchmark", "chaos", "fuzz", "mutate", "check_engine", "hub_traffic"),
 }
 
 

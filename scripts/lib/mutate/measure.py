@@ -1,0 +1,207 @@
+"""Find out which tests reach what, plant each mutant, and see whether a test fails."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scripts.lib.mutate.mutants import Mutant, draw_sample, find_mutants
+from scripts.lib.mutate.project import Project
+from scripts.lib.mutate.reached import Place, Recorder, TimedTest, instrument, read_tests
+from scripts.lib.mutate.runs import Job, Selection, limit_s, run_jobs
+from scripts.lib.results import say
+
+_PASSED, _NONE_FOUND = 0, 5  # exit codes of pytest
+_FILES_PER_JOB = 8
+_HOURS_S = 6 * 3600.0
+LEAST_S = 20.0  # what a test may take, whatever it took before
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a mutant: the test that caught it, or None; and how many could have."""
+
+    mutant: Mutant
+    caught_by: str | None
+    tests: int
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The tests without any mutant: those that pass, and the names of those that do not."""
+
+    passing: Sequence[TimedTest]
+    failing: Sequence[str]
+
+
+def draw(project: Project, *, count: int, seed: int) -> list[Mutant]:
+    """Draw a sample of all mutants of a project."""
+    found = [
+        mutant
+        for module in project.modules()
+        for mutant in find_mutants(module, (project.root / module).read_bytes())
+    ]
+    return draw_sample(found, count=count, seed=seed)
+
+
+def measure_baseline(project: Project, folder: Path, *, workers: int) -> Baseline:
+    """Run all tests once, and note what each reaches."""
+    modules, places = project.modules(), list[Place]()
+
+    def prepare(number: int) -> Callable[[Path], Sequence[object]]:
+        def instrument_once(folder: Path) -> Sequence[object]:
+            notes = folder / "notes"
+            if not notes.exists():
+                places[:] = instrument(folder / "copy", modules, notes=notes)
+            package = Path(modules[0]).parts[0]
+            return [Recorder(package, notes, number=number)]
+
+        return instrument_once
+
+    files, options = project.test_files(), ["--hypothesis-seed=0"]
+    jobs = [
+        Job(files[at : at + _FILES_PER_JOB], options, _HOURS_S, prepare(at), _report)
+        for at in range(0, len(files), _FILES_PER_JOB)
+    ]
+    folders = [folder / f"reached-{number}" for number in range(workers)]
+    run_jobs(project, jobs, folders=folders)
+    passing, failing = [], []
+    for each in folders:
+        if (each / "notes").exists():
+            some_passing, some_failing = read_tests(each / "notes", places)
+            passing += some_passing
+            failing += some_failing
+    return Baseline(passing, failing)
+
+
+def _report(folder: Path, code: int) -> None:
+    say(f"{folder.name}: pytest ends with {code}")
+    if code not in (_PASSED, 1, _NONE_FOUND):
+        raise RuntimeError((folder / "printed.txt").read_text())
+
+
+def judge(
+    project: Project,
+    sample: Sequence[Mutant],
+    baseline: Baseline,
+    folder: Path,
+    *,
+    workers: int,
+    least_s: float = LEAST_S,
+) -> list[Verdict]:
+    """Plant each mutant of the sample, and run the tests that reach it until one fails.
+
+    A test hangs that takes many times what it took before, and more than `least_s`.
+    """
+    verdicts: dict[Mutant, Verdict] = {}
+
+    def jobs() -> Iterator[Job]:
+        for mutant in sample:
+            tests = choose_tests(project, mutant, baseline.passing)
+            if tests:
+                yield _plan(mutant, tests, least_s=least_s, done=note)
+            else:
+                note(Verdict(mutant, None, 0))
+
+    def note(verdict: Verdict) -> None:
+        verdicts[verdict.mutant] = verdict
+        place = f"{verdict.mutant.module}:{verdict.mutant.line}"
+        result = f"caught by {verdict.caught_by}" if verdict.caught_by else "SURVIVES"
+        say(f"{len(verdicts)}/{len(sample)} {place}: {verdict.mutant.after}: {result}")
+
+    run_jobs(project, jobs(), folders=[folder / f"mutant-{number}" for number in range(workers)])
+    return [verdicts[mutant] for mutant in sample]
+
+
+def choose_tests(project: Project, mutant: Mutant, tests: Sequence[TimedTest]) -> list[TimedTest]:
+    """Return the tests that reach a mutant, by files: its own folder first, then the fastest.
+
+    What runs only while a module is imported is reached by all that reach anything in the module.
+    """
+    if mutant.statement is None:
+        reaching = [t for t in tests if any(place[0] == mutant.module for place in t.places)]
+    else:
+        reaching = [t for t in tests if (mutant.module, mutant.statement) in t.places]
+    by_file: dict[str, list[TimedTest]] = defaultdict(list)
+    for test in sorted(reaching, key=lambda test: test.seconds):
+        by_file[test.file].append(test)
+    own = project.tests_of(mutant.module)
+
+    def rank(file: str) -> tuple[bool, float]:
+        return not file.startswith(own), sum(test.seconds for test in by_file[file])
+
+    return [test for file in sorted(by_file, key=rank) for test in by_file[file]]
+
+
+def _plan(
+    mutant: Mutant,
+    tests: Sequence[TimedTest],
+    *,
+    least_s: float,
+    done: Callable[[Verdict], None],
+) -> Job:
+    def prepare(folder: Path) -> Sequence[object]:
+        path = folder / "copy" / mutant.module
+        path.with_suffix(".original").write_bytes(path.read_bytes())
+        path.write_bytes(mutant.plant(path.read_bytes()))
+        limits_s = {test.name: limit_s(test.seconds, least_s=least_s) for test in tests}
+        return [Selection(limits_s, caught=folder / "caught.txt")]
+
+    def finish(folder: Path, code: int) -> None:
+        path = folder / "copy" / mutant.module
+        path.with_suffix(".original").replace(path)
+        if code == _NONE_FOUND:
+            raise RuntimeError((folder / "printed.txt").read_text())
+        caught = folder / "caught.txt"
+        by = caught.read_text() if caught.exists() else "the import of the tests"
+        done(Verdict(mutant, None if code == _PASSED else by, len(tests)))
+
+    whole_s = limit_s(sum(test.seconds for test in tests), least_s=10 * least_s)
+    files = list(dict.fromkeys(test.file for test in tests))
+    return Job(files, ["-x", "--hypothesis-seed=0"], whole_s, prepare, finish)
+
+
+def load_or_measure(project: Project, folder: Path, *, kept: Path, workers: int) -> Baseline:
+    """Return the baseline, from the file `kept` where that is of the same code and tests."""
+    state = _hash_parts(project)
+    if kept.exists() and (document := json.loads(kept.read_text()))["state"] == state:
+        return _read_baseline(document)
+    say("running all tests once, to see which of them reach what ...")
+    baseline = measure_baseline(project, folder, workers=workers)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"state": state} | _as_document(baseline)))
+    return baseline
+
+
+def _hash_parts(project: Project) -> str:
+    digest = sha256(repr((project.targets, project.tests)).encode())
+    for part in project.parts:
+        root = project.root / part
+        paths = sorted(root.rglob("*.py")) if root.is_dir() else [root]
+        for path in paths:
+            digest.update(f"{path.relative_to(project.root)}\0".encode())
+            digest.update(sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _as_document(baseline: Baseline) -> dict[str, object]:
+    numbers: dict[Place, int] = {}
+    tests = [
+        (test.name, test.seconds, [numbers.setdefault(p, len(numbers)) for p in test.places])
+        for test in baseline.passing
+    ]
+    return {"places": list(numbers), "passing": tests, "failing": list(baseline.failing)}
+
+
+def _read_baseline(document: dict[str, Any]) -> Baseline:
+    places = [(str(module), int(line)) for module, line in document["places"]]
+    passing = [
+        TimedTest(name, seconds, frozenset(places[number] for number in numbers))
+        for name, seconds, numbers in document["passing"]
+    ]
+    return Baseline(passing, document["failing"])
