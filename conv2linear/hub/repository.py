@@ -133,8 +133,15 @@ class HubRepository:
         sha256 = file.content_id if file.id_kind is IdKind.SHA256 else None
         path = self._cached.find(name)
         if path is not None:
-            return FileInfo(name, size, file_fingerprint(path), sha256=sha256, path=path)
-        return FileInfo(name, size, file.content_id, sha256=sha256)
+            return FileInfo(
+                name,
+                size,
+                file_fingerprint(path),
+                sha256=sha256,
+                path=path,
+                content_id=file.content_id,
+            )
+        return FileInfo(name, size, file.content_id, sha256=sha256, content_id=file.content_id)
 
 
 class _Reads:

@@ -33,7 +33,8 @@ class FileInfo:
 
     `path` is where its bytes should lie on this machine, or None for a file that only the Hub has:
     what is in a cache is not proven yet, see `Repository.local_path`.
-    `fingerprint` changes when the file does; it is not a hash of the content.
+    `fingerprint` changes when the file does; it is not a hash of the content. `content_id` is the
+    hash by which the Hub lists the content, whatever lies at `path`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class FileInfo:
     fingerprint: str
     sha256: str | None = None
     path: Path | None = None
+    content_id: str | None = None
 
 
 class Repository(Protocol):

@@ -54,7 +54,7 @@ def check_checksums(subject: Subject) -> str:
     for record in _present(subject):
         found = subject.sha256[record.name]
         if record.sha256 not in (None, found):
-            listed = subject.repository.files[record.name].sha256 is not None
+            listed = _is_listed(subject.repository.files[record.name])
             where = "is listed by the Hub with" if listed else "has"
             raise CheckFailedError(
                 f"{record.name} {where} SHA-256 {found}, expected {record.sha256}"
@@ -99,13 +99,18 @@ def _describe(subject: Subject, unknown_files: str) -> str:
     text = f"{plural(len(present) - unknown, 'file')} with the recorded SHA-256"
     files = subject.repository.files
     known = [record for record in present if record.sha256 is not None]
-    if listed := sum(files[record.name].sha256 is not None for record in known):
+    if listed := sum(_is_listed(files[record.name]) for record in known):
         text += f", {listed} as the Hub lists it"
     return text + (f"; {unknown} {unknown_files}" if unknown else "")
 
 
+def _is_listed(info: FileInfo) -> bool:
+    """Tell whether the Hub has just listed the SHA-256 of a file."""
+    return info.content_id is not None and info.sha256 is not None
+
+
 def _hash(repository: Repository, info: FileInfo, on_bytes: Callable[[int], None]) -> str:
-    if info.sha256 is not None:  # what a cache holds of it is not what is verified
+    if info.sha256 is not None and _is_listed(info):  # a cache is not what is verified
         on_bytes(info.size_bytes)
         return info.sha256
     if info.path is not None:

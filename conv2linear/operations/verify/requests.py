@@ -49,7 +49,7 @@ def _refuse_engine(subject: Subject, engine: str) -> None:
 
 
 def _refuse_recording(subject: Subject) -> None:
-    if not isinstance(subject.repository, Folder):
+    if not isinstance(subject.repository, Folder) or subject.repository.origin is not None:
         raise OutputError(
             f"{subject.repository.label} is on the Hub: its record cannot be written from here",
             hint="--checksums compares without writing",

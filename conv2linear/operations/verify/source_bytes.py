@@ -1,7 +1,8 @@
 """Compare the bytes of a shard or of another file with those of the source.
 
-As few bytes as possible are read: none of two hard links of one file, and of a source on the Hub
-none where it lists a hash that settles the question.
+As few bytes as possible are read: none of two hard links of one file, none where the Hub lists the
+same hash for both, and of a source on the Hub none where it lists a hash that settles the question.
+What a cache holds of a file on the Hub is not asked: the listed hash is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header
 from conv2linear.errors import CheckFailedError
 from conv2linear.files.hash import update_hash
-from conv2linear.sources.base import Repository
+from conv2linear.hub.remote import id_kind_of, read_content_id
+from conv2linear.sources.base import FileInfo, Repository
 
 _CHUNK_BYTES = 1 << 20
 
@@ -30,14 +32,16 @@ def compare_shard(
     """
     ours, theirs = checkpoint.files[shard], source.files[shard]
     header, other = checkpoint.headers[shard], source.headers[shard]
-    if ours.path and theirs.path and ours.path.samefile(theirs.path):
-        on_bytes(ours.size_bytes)  # hard links of one file
-    elif ours.path and theirs.sha256 and not theirs.path and _have_same_offsets(header, other):
+    if _has_same_id(ours, theirs):
+        on_bytes(ours.size_bytes)
+    elif _is_local(ours) and theirs.sha256 and ours.path and _have_same_offsets(header, other):
         # The source's own header in front of our data must give the source's hash.
         digest = hashlib.sha256(len(other.raw).to_bytes(LENGTH_BYTES, "little") + other.raw)
         update_hash(digest, ours.path, start=header.data_start, on_bytes=on_bytes)
         if digest.hexdigest() != theirs.sha256:
             raise CheckFailedError(f"{shard}: the tensors' bytes are not those of the source")
+    elif _is_one_file(ours, theirs):
+        on_bytes(ours.size_bytes)
     else:
         _compare_tensors(checkpoint, source, shard, on_bytes)
 
@@ -50,8 +54,31 @@ def compare_file(
     if one.size_bytes != two.size_bytes:
         raise CheckFailedError(f"{name} has {one.size_bytes} bytes, the source {two.size_bytes}")
     whole = _Span(0, 0, one.size_bytes)
-    if _find_difference(ours, theirs, name, span=whole, on_bytes=on_bytes) is not None:
+    if _has_same_id(one, two):
+        on_bytes(one.size_bytes)
+    elif _is_local(one) and one.path and two.content_id is not None:
+        found = read_content_id(one.path, id_kind=id_kind_of(two.content_id))
+        on_bytes(one.size_bytes)
+        if found != two.content_id:
+            raise CheckFailedError(f"{name} is not that of the source")
+    elif _find_difference(ours, theirs, name, span=whole, on_bytes=on_bytes) is not None:
         raise CheckFailedError(f"{name} is not that of the source")
+
+
+def _has_same_id(one: FileInfo, two: FileInfo) -> bool:
+    return one.content_id is not None and one.content_id == two.content_id
+
+
+def _is_local(info: FileInfo) -> bool:
+    """Tell whether a file belongs to a folder, and not to a cache of the Hub."""
+    return info.path is not None and info.content_id is None
+
+
+def _is_one_file(one: FileInfo, two: FileInfo) -> bool:
+    """Tell whether two folders have hard links of one file."""
+    if one.path is None or two.path is None or not (_is_local(one) and _is_local(two)):
+        return False
+    return one.path.samefile(two.path)
 
 
 class _Span(NamedTuple):
