@@ -16,6 +16,7 @@ from conv2linear.files.disk_errors import write_errors
 from conv2linear.files.hash import hash_file
 from conv2linear.files.sync import sync_file
 from conv2linear.operations.verify.needs import need_checksums, need_record
+from conv2linear.operations.verify.record import is_extended_by_hub
 from conv2linear.operations.verify.result import Check, Outcome
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.parallel import map_parallel
@@ -53,7 +54,7 @@ def check_checksums(subject: Subject) -> str:
     need_record(subject)
     for record in _present(subject):
         found = subject.sha256[record.name]
-        if record.sha256 not in (None, found):
+        if record.sha256 not in (None, found) and not is_extended_by_hub(subject, record.name):
             listed = _is_listed(subject.repository.files[record.name])
             where = "is listed by the Hub with" if listed else "has"
             raise CheckFailedError(
@@ -129,7 +130,12 @@ def _hash(repository: Repository, info: FileInfo, on_bytes: Callable[[int], None
 def _write_record(subject: Subject, path: Path) -> None:
     """Replace the record atomically by one with all hashes and the same permissions."""
     manifest = need_record(subject)
-    files = tuple(replace(record, sha256=subject.sha256[record.name]) for record in manifest.files)
+    files = tuple(
+        record
+        if is_extended_by_hub(subject, record.name)  # its hash is not that of the size on record
+        else replace(record, sha256=subject.sha256[record.name])
+        for record in manifest.files
+    )
     content = dump_manifest(replace(manifest, files=files)).encode()
     with write_errors(path):
         mode = stat.S_IMODE(path.stat().st_mode)

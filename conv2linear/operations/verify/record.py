@@ -9,7 +9,7 @@ from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint, need_record
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.plan.edits import check_edit
-from conv2linear.record.git_attributes import GIT_ATTRIBUTES
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, TensorRecord
 from conv2linear.sources.base import read_text
 from conv2linear.text import plural
@@ -99,7 +99,7 @@ def check_recorded_files(subject: Subject) -> str:
             raise CheckFailedError(f"{name} is not on record: it was added afterwards")
         if name not in found:
             raise CheckFailedError(f"{name} is on record and missing")
-        if found[name] != recorded[name]:
+        if found[name] != recorded[name] and not is_extended_by_hub(subject, name):
             raise CheckFailedError(
                 f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
             )
@@ -110,6 +110,18 @@ def check_recorded_files(subject: Subject) -> str:
             if hashlib.sha256(content).hexdigest() != record.sha256:
                 raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
     return f"{plural(len(recorded), 'file')} with the recorded sizes, and no other"
+
+
+def is_extended_by_hub(subject: Subject, name: str) -> bool:
+    """Tell whether a file is a `.gitattributes` on record to which the Hub has added rules."""
+    records = {record.name: record for record in need_record(subject).files}
+    if name != GIT_ATTRIBUTES or name not in records:
+        return False
+    found = subject.repository.read(name, 0, subject.repository.files[name].size_bytes)
+    original = found[: records[name].size_bytes]
+    if records[name].sha256 not in (None, hashlib.sha256(original).hexdigest()):
+        return False
+    return len(found) > len(original) and is_extended(original, found)
 
 
 def check_recorded_edits(subject: Subject) -> str:
