@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_url, snapshot_download
@@ -27,9 +28,25 @@ from conv2linear.sources.base import (
     partial_download_name,
 )
 
-_HASHED_AT_ONCE_BYTES = 64_000_000  # a cached file of this size is proven before anything is read
-_READ_UNPROVEN_BYTES = 32_000_000  # of a larger one so much is rather asked of the Hub
-_MAX_KEPT_BYTES = 32_000_000
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """When a cached file is hashed to be read, and how much of what the Hub sent is kept.
+
+    Attributes:
+        hashed_at_once_bytes: a file of this size is hashed before anything of it is read. To hash
+            a larger one for its header alone takes longer than to ask the Hub for that.
+        asked_bytes: of a larger one so much is asked of the Hub, before it is hashed too.
+        kept_bytes: room for what was read: headers and patch embeddings, which a download then
+            does not ask for again. Who reads whole files does not fill the memory with them.
+    """
+
+    hashed_at_once_bytes: int = 64_000_000
+    asked_bytes: int = 32_000_000
+    kept_bytes: int = 32_000_000
+
+
+READ_LIMITS = ReadLimits()
 
 
 def open_repository(repo_id: str, *, revision: str | None = None) -> HubRepository | Snapshot:
@@ -55,7 +72,7 @@ class HubRepository:
     What the client has in its cache is used once its content is proven to be what the Hub lists.
     """
 
-    def __init__(self, repo_id: str, revision: str) -> None:
+    def __init__(self, repo_id: str, revision: str, *, limits: ReadLimits = READ_LIMITS) -> None:
         sha = read_info(repo_id, revision=revision).commit_sha
         self.label = repo_id
         self.origin: Origin = Origin(repo_id, sha)
@@ -66,7 +83,7 @@ class HubRepository:
         self.files: Mapping[str, FileInfo] = {
             name: self._file_info(file) for name, file in self._remote.items()
         }
-        self._reads = _Reads()
+        self._limits, self._reads = limits, _Reads(limits.kept_bytes)
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -115,12 +132,9 @@ class HubRepository:
         return path
 
     def _path_to_read(self, name: str) -> Path | None:
-        """Return where a file lies in the cache if that is proven, or worth to be proven.
-
-        To hash a large file for its header alone takes longer than to ask the Hub for that.
-        """
-        is_small = self.files[name].size_bytes <= _HASHED_AT_ONCE_BYTES
-        if is_small or self._reads.bytes_of(name) > _READ_UNPROVEN_BYTES:
+        """Return where a file lies in the cache if that is proven, or worth to be proven."""
+        is_small = self.files[name].size_bytes <= self._limits.hashed_at_once_bytes
+        if is_small or self._reads.bytes_of(name) > self._limits.asked_bytes:
             return self.local_path(name, on_bytes=_ignore)
         return self.files[name].path if self._cached.is_proven(name) else None
 
@@ -145,17 +159,13 @@ class HubRepository:
 
 
 class _Reads:
-    """What was read of the Hub: how much of each file, and the bytes themselves of the first reads.
+    """What was read of the Hub: how much of each file, and the bytes as long as there is room."""
 
-    Those are headers and patch embeddings, which a download then does not ask for again. A caller
-    that reads whole files does not fill the memory with them.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int) -> None:
         self._lock = threading.Lock()
         self._bytes: dict[str, int] = {}
         self._kept: dict[str, list[Extent]] = {}
-        self._free_bytes = _MAX_KEPT_BYTES
+        self._free_bytes = kept_bytes
 
     def add(self, name: str, extent: Extent) -> None:
         """Note a read; keep its bytes while there is room."""
