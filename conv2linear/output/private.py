@@ -87,11 +87,11 @@ def _is_own(status: os.stat_result) -> bool:
 
 
 def _is_like_a_new_one(path: Path, status: os.stat_result) -> bool:
-    """Tell whether a new folder would look the same: some file systems keep no owner and no mode.
+    """Tell whether what is new would look the same: some file systems keep no owner and no mode.
 
     Whoever may write there may do so everywhere on it.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent) as probe:
-        new = os.lstat(probe)
+    with tempfile.TemporaryFile(dir=path.parent) as probe:  # it has no name, where that can be
+        new = os.fstat(probe.fileno())
     is_open = bool(status.st_mode & ~new.st_mode & _WRITABLE_BY_OTHERS)
     return status.st_uid == new.st_uid and not is_open
