@@ -18,6 +18,7 @@ from conv2linear.errors import Conv2LinearError, OutputError
 from scripts.lib.chaos.checkpoints import save_source
 from scripts.lib.chaos.fork_server import Finished
 from scripts.lib.chaos.harness import Harness, Tally, open_harness
+from scripts.lib.chaos.poor_systems import kill_on_poor_disk, kill_while_exchanging
 from scripts.lib.chaos.scenarios import (
     change_source,
     fill_disk,
@@ -27,6 +28,7 @@ from scripts.lib.chaos.scenarios import (
     run_twice,
     stop_hub,
 )
+from scripts.lib.chaos.staged_states import kill_on_tight_disk, tamper_with_staging
 from scripts.lib.chaos.workspace import Job, Workspace
 from tests.support.contents import hashes, shard_with
 from tests.support.damage import replace_header
@@ -49,6 +51,10 @@ SHORT: tuple[tuple[Callable[[Harness, int], Tally], int], ...] = (
     (change_source, 6),
     (run_twice, 3),
     (stop_hub, 1),
+    (kill_while_exchanging, 4),
+    (tamper_with_staging, 7),
+    (kill_on_tight_disk, 4),
+    (kill_on_poor_disk, 3),
 )
 
 
@@ -163,7 +169,7 @@ def rename_file_by_file() -> None:
 def test_an_output_that_appears_file_by_file_is_found(harness: Harness) -> None:
     job = harness.local_jobs[0]
     with harness.workspace(job) as torn:
-        running = torn.start(plant=f"{__name__}:rename_file_by_file")
+        running = torn.start(plant=rename_file_by_file)
         while not list(torn.out.glob("*.safetensors")):
             assert not running.is_over()
             time.sleep(0.01)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from scripts.lib.mutate.measure import Baseline, Verdict, draw
+from scripts.lib.mutate.measure import Baseline, Verdict, choose_tests, draw
 from scripts.lib.mutate.mutants import draw_sample, find_mutants
 from scripts.lib.mutate.project import CONV2LINEAR
+from scripts.lib.mutate.reached import TimedTest
 from scripts.lib.mutate.report import is_enough, read_reasons, write_report
 from scripts.lib.results import ROOT
 from tests.support.contents import snapshot
@@ -209,6 +210,30 @@ def test_every_module_of_the_package_can_be_mutated() -> None:
     for mutant in everything[::17]:
         source = (ROOT / mutant.module).read_bytes()
         compile(mutant.plant(source), mutant.module, "exec")
+
+
+TIMES = {"tests/part/test_a.py::one": 4.0, "tests/test_b.py::one": 1.0, "tests/test_b.py::two": 1.5}
+TIMES |= {"tests/test_c.py::one": 2.0, "tests/part/test_a.py::two": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "expected"),
+    [
+        (99, ["a.py::two", "a.py::one", "b.py::one", "b.py::two", "c.py::one"]),
+        (7.5, ["a.py::two", "a.py::one", "b.py::one", "c.py::one"]),
+        (1.6, ["a.py::two", "b.py::one"]),
+        (0.1, ["a.py::two"]),
+    ],
+)
+def test_its_own_tests_and_the_fastest_of_each_file_are_run(
+    budget_s: float, expected: list[str]
+) -> None:
+    [mutant] = find_mutants("pack/part/sums.py", b"def f():\n    return g()\n")
+    reaching = frozenset({("pack/part/sums.py", 2)})
+    tests = [TimedTest(name, seconds, reaching) for name, seconds in TIMES.items()]
+    others = [TimedTest("tests/part/test_a.py::other", 0.1, frozenset({("pack/part/sums.py", 1)}))]
+    chosen = choose_tests(CONV2LINEAR, mutant, [*tests, *others], budget_s=budget_s)
+    assert [test.name.rpartition("test_")[2] for test in chosen] == expected
 
 
 # --- what is reported -----------------------------------------------------------------------------

@@ -6,12 +6,37 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.lib.chaos.harness import Harness, Tally, open_harness
+from scripts.lib.chaos.poor_systems import kill_on_poor_disk, kill_while_exchanging
 from scripts.lib.chaos.report import write_report
-from scripts.lib.chaos.scenarios import SCENARIOS
+from scripts.lib.chaos.scenarios import (
+    change_source,
+    fill_disk,
+    interrupt,
+    kill,
+    lock_disk,
+    run_twice,
+    stop_hub,
+)
+from scripts.lib.chaos.staged_states import kill_on_tight_disk, tamper_with_staging
 from scripts.lib.results import BUILD, RESULTS, name_file_system, say
+
+SCENARIOS: tuple[tuple[Callable[[Harness, int], Tally], float], ...] = (
+    (kill, 1.0),  # and what share of the runs asked for it gets
+    (interrupt, 0.3),
+    (fill_disk, 0.15),
+    (lock_disk, 0.15),
+    (change_source, 0.3),
+    (run_twice, 0.15),
+    (stop_hub, 0.06),
+    (kill_while_exchanging, 0.12),
+    (tamper_with_staging, 0.14),
+    (kill_on_tight_disk, 0.12),
+    (kill_on_poor_disk, 0.1),
+)
 
 
 def main() -> None:

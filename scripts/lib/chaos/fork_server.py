@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,10 @@ _SAME_EVERYWHERE = {
     "NO_COLOR": "1",
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
 }
+
+
+Plant = Callable[[], None]
+"""A function of a module without arguments, which plants a fault in the process that calls it."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ class ForkServer:
         self._process.wait()
 
     def start(
-        self, *arguments: str | Path, plant: str | None = None, cleans_up: bool = False
+        self, *arguments: str | Path, plant: Plant | None = None, cleans_up: bool = False
     ) -> Running:
-        """Start a command; `plant` names a function `module:name` that the child calls before.
+        """Start a command; `plant` is a function of a module that the child calls before.
 
         One that `cleans_up` ends as Python does, which takes it longer than all else; the others
         end without.
@@ -105,7 +109,8 @@ class ForkServer:
         self._count += 1
         output = self._folder / f"{os.getpid()}-{self._process.pid}-{self._count % 8}.txt"
         command = [str(argument) for argument in arguments]
-        pid = self.ask(start=command, output=str(output), plant=plant, cleans_up=cleans_up)
+        name = f"{plant.__module__}:{plant.__qualname__}" if plant else None
+        pid = self.ask(start=command, output=str(output), plant=name, cleans_up=cleans_up)
         return Running(self, pid, output)
 
     def run(self, *arguments: str | Path) -> Finished:

@@ -19,7 +19,7 @@ from tests.support.contents import hashes
 from tests.support.hub.read_server import HubServer
 
 
-def kill(harness: Harness, runs: int, *, plant: str | None = None) -> Tally:
+def kill(harness: Harness, runs: int) -> Tally:
     """Send SIGKILL at moments that are spread over the duration of each job."""
     tally = Tally("kill -9")
     jobs = harness.jobs
@@ -28,7 +28,7 @@ def kill(harness: Harness, runs: int, *, plant: str | None = None) -> Tally:
         job = jobs[number % len(jobs)]
         share = (number // len(jobs) + harness.random.random()) / rounds
         with harness.workspace(job) as workspace:
-            running = workspace.start(plant=plant)
+            running = workspace.start()
             time.sleep(harness.moment(job, share=share))
             running.signal(signal.SIGKILL)
             outcome = workspace.judge(running.wait(), codes=(0, -signal.SIGKILL))
@@ -222,14 +222,3 @@ def _wait_without_hub(hub: HubServer, running: Running, *, pause_s: float | None
         time.sleep(pause_s)
     hub.come_back()
     return running.wait()
-
-
-SCENARIOS: tuple[tuple[Callable[[Harness, int], Tally], float], ...] = (
-    (kill, 1.0),  # and what share of the runs asked for it gets
-    (interrupt, 0.3),
-    (fill_disk, 0.15),
-    (lock_disk, 0.15),
-    (change_source, 0.3),
-    (run_twice, 0.15),
-    (stop_hub, 0.06),
-)

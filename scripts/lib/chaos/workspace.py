@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.lib.chaos.checkpoints import save_old_output
-from scripts.lib.chaos.fork_server import Finished, ForkServer, Running
+from scripts.lib.chaos.fork_server import Finished, ForkServer, Plant, Running
 from tests.support.contents import hashes, snapshot
 
 Contents = dict[str, str]
@@ -54,16 +54,23 @@ class Workspace:
         """The folder that a run fills."""
         return self.folder / ".linear.conv2linear"
 
-    def start(self, *, plant: str | None = None, cleans_up: bool = False) -> Running:
-        """Start the job; see `ForkServer.start`."""
-        arguments = self.job.arguments(self.out)
+    def start(
+        self, *, plant: Plant | None = None, cleans_up: bool = False, force: bool = False
+    ) -> Running:
+        """Start the job, with --force if asked for; see `ForkServer.start`."""
+        arguments = self.job.arguments(self.out, force=force)
         return self._server.start(*arguments, plant=plant, cleans_up=cleans_up)
 
-    def judge(self, finished: Finished, *, codes: tuple[int, ...]) -> str:
-        """Check what a run left behind; returns what became of OUT, in a word or two."""
+    def judge(
+        self, finished: Finished, *, codes: tuple[int, ...], may_lie_aside: bool = False
+    ) -> str:
+        """Check what a run left behind; returns what became of OUT, in a word or two.
+
+        `may_lie_aside` says that the old OUT may be among what is staged, complete.
+        """
         self.judge_ending(finished, codes=codes)
         self.judge_source()
-        self._judge_folder()
+        self._judge_folder(may_lie_aside=may_lie_aside)
         found = hashes(self.out)
         if finished.code == 0 and found != self.job.expected:
             self._add_violation("exit code 0 without the new OUT")
@@ -86,17 +93,17 @@ class Workspace:
         if self.job.source and snapshot(self.job.source) != self._source:
             self._add_violation("the source has changed")
 
-    def judge_rerun(self) -> None:
+    def judge_rerun(self, *, plant: Plant | None = None) -> None:
         """Run the job once more, undisturbed: it succeeds, and leaves nothing beside OUT."""
-        arguments = self.job.arguments(self.out, force=self.out.exists())
-        self.judge(self._server.run(*arguments), codes=(0,))
+        running = self.start(plant=plant, force=self.out.exists())
+        self.judge(running.wait(), codes=(0,))
         left = [path.name for path in self.folder.iterdir() if path != self.out]
         if left:
             self._add_violation(f"left beside OUT by a run that succeeded: {left}")
 
-    def _judge_folder(self) -> None:
+    def _judge_folder(self, *, may_lie_aside: bool) -> None:
         if not self.out.exists():
-            if self.job.is_forced:
+            if self.job.is_forced and not (may_lie_aside and self._lies_aside()):
                 self._add_violation("the old OUT is gone")
         elif (found := hashes(self.out)) not in (self.old or None, self.job.expected):
             difference = _describe_difference(found, self.job.expected)
@@ -104,6 +111,10 @@ class Workspace:
         strays = {p.name for p in self.folder.iterdir()} - {self.out.name, self.staging.name}
         if strays:
             self._add_violation(f"stray files beside OUT: {sorted(strays)}")
+
+    def _lies_aside(self) -> bool:
+        folders = self.staging.iterdir() if self.staging.exists() else ()
+        return any(hashes(folder) == self.old for folder in folders if folder.is_dir())
 
     def _add_violation(self, violation: str) -> None:
         self.violations.append(violation)

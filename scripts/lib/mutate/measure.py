@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,7 @@ from scripts.lib.results import say
 _PASSED, _NONE_FOUND = 0, 5  # exit codes of pytest
 _FILES_PER_JOB = 8
 _HOURS_S = 6 * 3600.0
+BUDGET_S = 45.0  # for the tests of one mutant, by what they took without it
 LEAST_S = 20.0  # what a test may take, whatever it took before
 
 
@@ -118,24 +119,31 @@ def judge(
     return [verdicts[mutant] for mutant in sample]
 
 
-def choose_tests(project: Project, mutant: Mutant, tests: Sequence[TimedTest]) -> list[TimedTest]:
-    """Return the tests that reach a mutant, by files: its own folder first, then the fastest.
+def choose_tests(
+    project: Project, mutant: Mutant, tests: Sequence[TimedTest], *, budget_s: float = BUDGET_S
+) -> list[TimedTest]:
+    """Return tests that reach a mutant, as many as there is time for, sorted by files.
 
-    What runs only while a module is imported is reached by all that reach anything in the module.
+    Those in the folder of its own come first, then the fastest of each file in turns. What runs
+    only while a module is imported is reached by all that reach anything in the module.
     """
     if mutant.statement is None:
         reaching = [t for t in tests if any(place[0] == mutant.module for place in t.places)]
     else:
         reaching = [t for t in tests if (mutant.module, mutant.statement) in t.places]
-    by_file: dict[str, list[TimedTest]] = defaultdict(list)
-    for test in sorted(reaching, key=lambda test: test.seconds):
-        by_file[test.file].append(test)
     own = project.tests_of(mutant.module)
-
-    def rank(file: str) -> tuple[bool, float]:
-        return not file.startswith(own), sum(test.seconds for test in by_file[file])
-
-    return [test for file in sorted(by_file, key=rank) for test in by_file[file]]
+    turns: Counter[str] = Counter()
+    ranked = []
+    for test in sorted(reaching, key=lambda test: test.seconds):
+        ranked.append((not test.file.startswith(own), turns[test.file], test.seconds, test))
+        turns[test.file] += 1
+    chosen: list[tuple[bool, str, float, TimedTest]] = []
+    left_s = budget_s
+    for is_foreign, _, seconds, test in sorted(ranked, key=lambda each: each[:3]):
+        if seconds <= left_s or not chosen:
+            chosen.append((is_foreign, test.file, seconds, test))
+            left_s -= seconds
+    return [test for *_, test in sorted(chosen, key=lambda each: each[:3])]
 
 
 def _plan(

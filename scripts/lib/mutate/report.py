@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.mutate.measure import Baseline, Verdict
+from scripts.lib.mutate.measure import BUDGET_S, Baseline, Verdict
 from scripts.lib.results import describe_machine, format_table, format_versions, write_results
 
 REASONS = Path(__file__).with_name("changes_nothing.json")
@@ -54,7 +54,7 @@ def _as_dict(verdict: Verdict, reasons: Mapping[str, str]) -> dict[str, Any]:
         "module": mutant.module,
         "line": mutant.line,
         "key": mutant.key,
-        "tests_that_reach_it": verdict.tests,
+        "tests": verdict.tests,
         "caught_by": verdict.caught_by,
     }
     return found if verdict.caught_by else found | {"reason": reasons.get(mutant.key)}
@@ -76,7 +76,8 @@ def _page(
         "",
         "A mutant is one small fault in the code: a comparison, condition or number changed, a "
         "call or `raise` left out, `None` returned. It is caught where one of the tests that "
-        f"execute its line fails. {len(verdicts) - len(survivors)} of {len(verdicts)} are caught, "
+        f"execute its line fails (as many of them as take {BUDGET_S:.0f} s together). "
+        f"{len(verdicts) - len(survivors)} of {len(verdicts)} are caught, "
         f"by {len(baseline.passing)} tests.",
         "",
         *format_table(("folder", "mutants", "caught"), _count_by_folder(verdicts)),
@@ -110,5 +111,5 @@ def _list_survivors(survivors: Sequence[Verdict], reasons: Mapping[str, str]) ->
         mutant = verdict.mutant
         reason = reasons.get(mutant.key, "**not explained: a test is missing**")
         lines.append(f"- {mutant.module}:{mutant.line}: `{mutant.before}` → `{mutant.after}`")
-        lines.append(f"  ({verdict.tests} tests execute it): {reason}")
+        lines.append(f"  ({verdict.tests} tests were run): {reason}")
     return lines
