@@ -32,10 +32,10 @@ SCENARIOS: tuple[tuple[Callable[[Harness, int], Tally], float], ...] = (
     (change_source, 0.3),
     (run_twice, 0.15),
     (stop_hub, 0.06),
-    (kill_while_exchanging, 0.12),
-    (tamper_with_staging, 0.14),
-    (kill_on_tight_disk, 0.12),
-    (kill_on_poor_disk, 0.1),
+    (kill_while_exchanging, 0.06),
+    (tamper_with_staging, 0.07),
+    (kill_on_tight_disk, 0.08),
+    (kill_on_poor_disk, 0.05),
 )
 
 

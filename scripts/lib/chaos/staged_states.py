@@ -23,6 +23,7 @@ Tamper = Callable[[Workspace, Path], None]
 
 
 def _own_root(workspace: Workspace, foreign: Path) -> None:
+    (workspace.staging / "files").mkdir(exist_ok=True)
     for path in (workspace.staging, *workspace.staging.rglob("*")):
         os.lchown(path, _ANOTHER_USER, _ANOTHER_USER)
 
