@@ -40,8 +40,8 @@ def main() -> None:
     for folder in (source, linear):
         print(f"{folder}: {describe_tensor(folder, WEIGHT)}", flush=True)
 
-    _begin("Is it sound? Compare with the source, hash every file")
-    _conv2linear("verify", linear, "--source", source, "--checksums")
+    _begin("Is it sound? Compare with the source, hash every file and keep the hashes")
+    _conv2linear("verify", linear, "--source", source, "--record-checksums")
 
     _begin("And back again: the restored files have the original hashes")
     _conv2linear("restore", linear, restored)
