@@ -67,6 +67,18 @@ def test_every_script_in_the_readme_is_there() -> None:
     assert [name for name in sorted(scripts) if not (ROOT / name).exists()] == []
 
 
+def test_each_promise_names_a_file_of_tests_that_holds_it() -> None:
+    lines = re.findall(r"^- (.*(?:\n  .*)*)", section(README, "What is promised"), re.M)
+    files = [re.findall(r"`tests/promises/(test_(\d)_\w+\.py)`", line) for line in lines]
+    assert 7 <= len(files) <= 9
+    assert [len(named) for named in files] == [1] * len(files), lines
+    folder = ROOT / "tests" / "promises"
+    for [(name, _)] in files:
+        assert re.search(r"^def test_", (folder / name).read_text(), re.M), name
+    numbers = [number for [(_, number)] in files]
+    assert numbers == sorted({path.name[5] for path in folder.glob("test_*.py")})
+
+
 def test_every_script_and_file_in_the_guide_is_there() -> None:
     paths = set(re.findall(r"(?:scripts|tests|conv2linear)/[\w./-]*\w", GUIDE))
     assert len(paths) > 10
