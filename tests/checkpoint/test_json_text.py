@@ -14,6 +14,7 @@ from conv2linear.checkpoint.json_text import (
     find,
     loads_without_duplicates,
     members,
+    remove_member,
     replace,
     set_member,
 )
@@ -97,6 +98,43 @@ def test_appended_items_stand_behind_what_was_there(
     values = {**values, key: array}
     edited = append_items(dump(values, options), (key,), items)
     assert list(json.loads(edited).items()) == list({**values, key: array + items}.items())
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, FORMATS, KEYS, st.data())
+def test_removing_a_member_changes_only_that(
+    values: dict[str, Any], options: dict[str, Any], key: str, data: st.DataObject
+) -> None:
+    values = {**values, key: data.draw(VALUES)}
+    removed = data.draw(st.sampled_from(list(values)))
+    edited = remove_member(dump(values, options), (removed,))
+    expected = {name: value for name, value in values.items() if name != removed}
+    assert list(json.loads(edited).items()) == list(expected.items())
+    nested = remove_member(dump({"a": 0, "o": values, "z": 1}, options), ("o", removed))
+    assert json.loads(nested) == {"a": 0, "o": expected, "z": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"x": 1}', "{}"),
+        ('{\n  "x": 1\n}\n', "{}\n"),
+        ('{"x": 1, "b": 2, "c": 3}', '{"b": 2, "c": 3}'),
+        ('{\n  "x": 1,\n  "b": 2\n}', '{\n  "b": 2\n}'),
+        ('{\n  "a": 1,\n  "x": 2\n}', '{\n  "a": 1\n}'),
+        ('{"a": 1 , "x" : [2, 3] , "c": 3}', '{"a": 1 , "c": 3}'),
+    ],
+)
+def test_a_member_goes_with_one_comma_and_what_is_between(text: str, expected: str) -> None:
+    assert remove_member(text, ("x",)) == expected
+    assert remove_member(f'{{"o": {text}}}', ("o", "x")) == f'{{"o": {expected}}}'
+
+
+def test_an_indented_member_keeps_its_characters() -> None:
+    text = '{\n\t"名": 1\n}'
+    assert set_member(text, ("n",), {"ü": ["é"]}) == (
+        '{\n\t"名": 1,\n\t"n": {\n\t\t"ü": [\n\t\t\t"é"\n\t\t]\n\t}\n}'
+    )
 
 
 def test_an_indented_object_gets_an_indented_member() -> None:
