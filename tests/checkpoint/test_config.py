@@ -57,6 +57,27 @@ def test_a_size_that_is_not_a_positive_integer_is_refused(key: str, size: Any) -
         _ = config.geometry
 
 
+@pytest.mark.parametrize(
+    ("sizes", "is_allowed"),
+    [
+        ((4096, 4, 4, 32), True),  # as large as allowed, in K and in all
+        ((4097, 4, 4, 32), False),
+        ((1, 16384, 1, 1), True),
+        ((1, 16385, 1, 1), False),
+    ],
+)
+def test_a_layer_may_be_as_large_as_can_be_checked(
+    sizes: tuple[int, ...], is_allowed: bool
+) -> None:
+    names = ("hidden_size", "in_channels", "temporal_patch_size", "patch_size")
+    config = parse_config(text_of(vision_config=dict(zip(names, sizes, strict=True))))
+    if is_allowed:
+        assert config.geometry.kernel_shape == (*sizes, sizes[-1])
+    else:
+        with pytest.raises(UnsupportedCheckpointError, match="too large to be checked"):
+            _ = config.geometry
+
+
 @pytest.mark.parametrize("vision_config", [None, [], "x", 1])
 def test_a_vision_config_that_is_not_an_object_is_refused(vision_config: Any) -> None:
     with pytest.raises(BadCheckpointError, match="vision_config is missing or not an object"):

@@ -164,3 +164,14 @@ def test_a_restored_header_is_the_old_one_byte_for_byte(
     assert len(after.raw) == len(before.raw)
     old = {name: shape_text(before.text, name) for name in flat}
     assert restore_header(after, old).raw == before.raw
+
+
+@pytest.mark.parametrize("spaces", [0, 1, 2, 9])
+def test_an_old_shape_is_put_back_where_there_is_room_for_it(spaces: int) -> None:
+    header = parse_file(file_of(header_text(entry()) + " " * spaces, bytes(4)))
+    if spaces < 2:
+        with pytest.raises(BadHeaderError, match="do not fit: 2 bytes too long"):
+            restore_header(header, {"a": "[1,1]"})
+    else:
+        text = header.text.replace("[1]", "[1,1]", 1)[:-2]
+        assert restore_header(header, {"a": "[1,1]"}).text == text

@@ -79,3 +79,12 @@ def test_our_entries_cover_the_linear_layer_where_they_are_added() -> None:
     for other in ("model.visual.blocks.0.attn.proj", "model.visual.merger.proj", "lm_head"):
         assert not any(is_match(other, nn.Linear(1, 1), e) for e in COMPRESSED_TENSORS_ENTRIES)
         assert should_convert_module(other, [LINEAR_MODULE])
+
+
+@pytest.mark.parametrize(
+    "entry", ["(model)+", "(model){1}", "(?i)model", "m" + "o?" * 40, "|".join(["model"] * 400)]
+)
+def test_a_pattern_that_might_not_end_is_not_tried_and_covers_nothing(entry: str) -> None:
+    assert not ends_soon(entry)
+    assert re.match(entry, LINEAR_MODULE)  # though it would
+    assert not is_skipped_by("fp8", f"{entry}.*")
