@@ -94,7 +94,8 @@ def _table(verification: Verification) -> Table:
     for check in verification.checks:
         style = _STYLES[check.outcome]
         table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(format_text(check.detail)))
-    verdict = ("sound", "not sound", "not verified as asked")[verification.exit_code]
-    style = _STYLES["pass" if verification.passed else "fail"]
-    table.add_row("", f"[{style}]{verdict}[/]", escape(verification.checkpoint))
+    outcome = "fail" if verification.exit_code else "pass" if verification.is_compared else "skip"
+    table.add_row(
+        "", f"[{_STYLES[outcome]}]{verification.verdict}[/]", escape(verification.checkpoint)
+    )
     return table

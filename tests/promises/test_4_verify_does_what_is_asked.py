@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from conv2linear import EngineError, OutputError, Verification, convert, verify
 from conv2linear.errors import Conv2LinearError
-from conv2linear.operations.verify.report import check_report
+from conv2linear.operations.verify.report import check_report, render_report
 from conv2linear.operations.verify.result import Check, Outcome
 from tests.support.checkpoints import MANIFEST
 from tests.support.contents import hashes, manifest_of, shards_of, snapshot
@@ -227,3 +228,15 @@ def test_a_record_that_is_a_link_is_replaced_and_not_followed(linear: Path, tmp_
     assert verify(linear, record_checksums=True, device="cpu").passed
     assert (tmp_path / "foreign.json").read_bytes() == before
     assert None not in {record["sha256"] for record in manifest_of(linear)["files"]}
+
+
+def test_what_was_compared_with_nothing_is_not_called_sound(linear: Path, run_here: RunCli) -> None:
+    """Without a record and a source the kernel is not known: it may be another one."""
+    (linear / "conv2linear.json").unlink()
+    done = run_here("verify", linear, "--device", "cpu")
+    assert done.code == 0
+    assert "no fault found, compared with nothing" in done.stdout
+    assert not re.search(r"^ *sound", done.stdout, re.MULTILINE)
+    verification = verify(linear, device="cpu")
+    assert verification.to_dict()["verdict"] == verification.verdict
+    assert "sound" not in render_report(verification).splitlines()[2]

@@ -21,7 +21,6 @@ _MARKS = {
     Outcome.FAIL: "❌ **fail**",
     Outcome.NOT_DONE: "❌ **not done**",
 }
-_VERDICTS = {0: "sound", 1: "**not sound**", 2: "**not verified as asked**"}  # by exit code
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub Actions shows on the run's page
 
 
@@ -88,12 +87,16 @@ def render_report(verification: Verification) -> str:
     Args:
         verification: what `verify` has found.
     """
-    verdict = _VERDICTS[verification.exit_code]
+    verdict = f": {verification.verdict}"
+    if verification.exit_code:
+        verdict = f" is **{verification.verdict}**"
+    elif verification.is_compared:
+        verdict = f" is {verification.verdict}"
     against = f", compared with `{verification.source}`" if verification.source else ""
     lines = [
         "## Linear patch embedding: verification",
         "",
-        f"`{verification.checkpoint}` is {verdict}{against} (conv2linear {__version__}).",
+        f"`{verification.checkpoint}`{verdict}{against} (conv2linear {__version__}).",
         "",
         "| check | outcome | what was found |",
         "|---|---|---|",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
-
-if TYPE_CHECKING:
-    from conv2linear.equivalence.outcome import Equivalence
 
 
 class Outcome(TextEnum):
@@ -46,7 +44,7 @@ class Verification(Result):
     nothing to compare with.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("passed",)
+    derived: ClassVar[tuple[str, ...]] = ("passed", "verdict")
 
     checkpoint: str
     source: str | None
@@ -67,6 +65,26 @@ class Verification(Result):
         if self.failed:
             return 1
         return 2 if self.not_done else 0
+
+    @property
+    def verdict(self) -> str:
+        """What the checks say together, in a few words.
+
+        Only a weight that was compared with the source's, or with its record, is called sound.
+        """
+        if self.exit_code:
+            return "not sound" if self.failed else "not verified as asked"
+        if not self.is_compared:
+            return "no fault found, compared with nothing"
+        return "sound"
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the weights were compared with those of the source, or with their record."""
+        return not any(
+            check.name == Step.EQUIVALENCE.value and check.outcome is Outcome.SKIP
+            for check in self.checks
+        )
 
     @property
     def failed(self) -> tuple[Check, ...]:

@@ -13,7 +13,9 @@ def main() -> None:
     kernel = (torch.randn(GLM_KERNEL, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16()
     bias = torch.zeros(GLM_KERNEL[0], dtype=torch.bfloat16)
     start = time.perf_counter()
-    check = check_equivalence(kernel, kernel.flatten(1), bias=bias, device=torch.device("cpu"))
+    check = check_equivalence(
+        kernel, kernel.flatten(1), bias=bias, kernel_bias=bias, device=torch.device("cpu")
+    )
     print(time.perf_counter() - start)
     if check.failure:
         raise SystemExit(check.failure)

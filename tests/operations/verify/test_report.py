@@ -95,6 +95,15 @@ def test_json_prints_what_to_dict_returns(linear: Path, run_here: RunCli) -> Non
     assert json.loads(json.dumps(values)) == values
     assert printed.keys() == {"schema_version", "command", *values}
     assert printed.keys() == {
-        *("schema_version", "command", "checkpoint", "source", "passed", "checks", "equivalences")
+        *(
+            "schema_version",
+            "command",
+            "checkpoint",
+            "source",
+            "passed",
+            "verdict",
+            "checks",
+            "equivalences",
+        )
     }
-    assert (printed["checks"], printed["passed"]) == (values["checks"], True)
+    assert (printed["checks"], printed["passed", "verdict"]) == (values["checks"], True)
