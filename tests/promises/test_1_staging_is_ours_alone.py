@@ -12,6 +12,9 @@ import pytest
 
 from conv2linear import convert
 from conv2linear.errors import OutputError
+from conv2linear.output.replacement import NewOutput
+from conv2linear.output.staging import Staging
+from conv2linear.output.target import WriteOptions
 from tests.support.contents import read_files
 from tests.support.processes import RunCli
 from tests.support.progress import AtStep
@@ -234,3 +237,23 @@ def test_a_hard_link_among_what_is_staged_is_not_written_to(
     convert(large_checkpoint, out, device="cpu")
     assert foreign.read_text() == "years of work"
     assert_converted(large_checkpoint, out)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder"])
+def test_a_begun_download_that_is_not_a_file_of_our_own_is_not_continued(
+    out: Path, precious: Path, kind: str
+) -> None:
+    """What arrives is appended to it."""
+    with Staging(out, WriteOptions(), new=NewOutput(frozenset(), "glm4v")) as staging:
+        begun, own = staging.scratch / "begun", staging.scratch / "own"
+        own.write_text("the first bytes")
+        (staging.scratch / "of another file").write_text("the first bytes")
+        if kind == "link":
+            begun.symlink_to(precious / "config.json")
+        elif kind == "hard link":
+            os.link(precious / "config.json", begun)
+        else:
+            begun.mkdir()
+        staging.sweep((), downloads=("begun", "own"))
+        assert list(staging.scratch.iterdir()) == [own]
+    assert (precious / "config.json").read_text() == "years of work"
