@@ -54,11 +54,11 @@ def test_a_download_that_failed_goes_on_in_the_next_run(
     cli: HubCli, published: Published, expected: Callable[[Path], Path], out: Path
 ) -> None:
     path = published.single / "model.safetensors"
-    reads_of_the_header = Fault("/cdn/*", method="GET", times=2)
+    earlier_reads = Fault("/cdn/*", method="GET", times=4)  # of headers and patch embeddings
     cut = Fault("/cdn/*", method="GET", cut_after_bytes=1_000_000, times=1)
     broken = Fault("/cdn/*", method="GET", status=404)
     with published.hub.recording() as log:
-        with published.hub.misbehaving(reads_of_the_header, cut, broken):
+        with published.hub.misbehaving(earlier_reads, cut, broken):
             failed = cli("convert", "org/single", out, "--device", "cpu")
         failed.assert_refused("404")
         assert not out.exists()
@@ -67,7 +67,7 @@ def test_a_download_that_failed_goes_on_in_the_next_run(
     # Only what a run reads to open and check the shard is read by both.
     parts = sorted({part for part in bodies(log, path.name) if part[0] >= data_start})
     assert_each_byte_once(parts, data_start, path.stat().st_size)
-    assert len(parts) > 1
+    assert (data_start, data_start + 1_000_000) in parts  # what the first run got
     own = ("conv2linear.json", "README.md")
     assert contents(out, without=own) == contents(expected(published.single), without=own)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
