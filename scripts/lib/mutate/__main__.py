@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> None:
         project = dataclasses.replace(project, tests=tuple(arguments.tests))
     kept = BUILD / "mutate" / "baseline.json"
     preload(project)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no copies behind
     with tempfile.TemporaryDirectory(prefix="mutate-") as temporary:
         folder = Path(temporary)
         baseline = load_or_measure(project, folder, kept=kept, workers=arguments.workers)
