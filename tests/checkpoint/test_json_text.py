@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from conv2linear.checkpoint.json_text import (
     append_items,
     find,
+    loads_document,
     loads_without_duplicates,
     members,
+    nesting,
     remove_member,
     replace,
     set_member,
@@ -192,3 +194,17 @@ def test_bad_json_and_a_key_that_stands_twice_are_value_errors(text: str) -> Non
 
 def test_one_key_in_two_objects_is_not_a_duplicate() -> None:
     assert loads_without_duplicates('{"a": {"a": 1}, "b": {"a": 2}}')["b"] == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "levels"),
+    [(1, 0), ("x", 0), ([], 1), ({}, 1), ([1, [2], 3], 2), ({"a": {"b": [0]}, "c": []}, 3)],
+)
+def test_the_levels_of_nested_containers_are_counted(value: Any, levels: int) -> None:
+    assert nesting(value) == levels
+
+
+def test_a_document_may_be_nested_no_deeper_than_serde_json_allows() -> None:
+    assert nesting(loads_document("[" * 127 + "]" * 127)) == 127
+    with pytest.raises(ValueError, match="nested too deeply"):
+        loads_document("[" * 128 + "]" * 128)

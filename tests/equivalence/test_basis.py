@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
+from conv2linear.equivalence.basis import conv3d_is_exact
+from conv2linear.equivalence.layers import Layers
 from tests.equivalence.kernels import (
     check,
     column_of,
@@ -77,3 +82,21 @@ def test_swapped_columns_are_found_in_the_last_block_too() -> None:
     failure = check(kernel, weight).failure
     assert failure is not None
     assert failure.startswith("column 1174 of the linear weight is not kernel[:, 2, 1, 13, 12]")
+
+
+@pytest.mark.parametrize("column", [None, 0, 17, 95])
+def test_a_conv3d_is_exact_if_it_gives_every_column_back(
+    column: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv3d = functional.conv3d
+
+    def flawed(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        output = conv3d(x, *arguments, **options)
+        if column is not None:
+            output[x.flatten(1)[:, column] == 1] *= 1 + 2**-20
+        return output
+
+    kernel = make_kernel()
+    monkeypatch.setattr(functional, "conv3d", flawed)
+    layers = Layers(kernel, kernel.flatten(1), None, None)
+    assert conv3d_is_exact(layers, kernel) == (column is None)

@@ -75,6 +75,13 @@ def test_an_error_of_another_kind_is_passed_on(out: Path) -> None:
         raise Conv2LinearError("mine")
 
 
+def test_an_output_that_is_there_is_refused_before_anything_is_staged(out: Path) -> None:
+    out.mkdir()
+    with pytest.raises(OutputError, match="exists"), Staging(out, WriteOptions(), new=NEW):
+        pytest.fail("entered")
+    assert list(out.parent.iterdir()) == [out]
+
+
 def write_old_output(out: Path) -> None:
     out.mkdir()
     (out / "config.json").write_text('{"model_type": "glm4v"}')
@@ -86,6 +93,12 @@ def publish_new(out: Path) -> None:
     with Staging(out, WriteOptions(force=True), new=NEW) as new:
         new.write_text("new", "new")
         new.publish()
+
+
+def test_publishing_with_force_needs_no_old_output(out: Path) -> None:
+    publish_new(out)
+    assert [path.name for path in out.iterdir()] == ["new"]
+    assert list(out.parent.iterdir()) == [out]
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin", "linux without renameat2"])

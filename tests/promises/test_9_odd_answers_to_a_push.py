@@ -138,3 +138,16 @@ def test_of_the_look_at_the_target(hub: HubUploadServer, api: HfApi, repo_id: st
         for body in BODIES:
             with hub.misbehaving(Fault(path, body=body)):
                 refuse(HubTarget(repo_id, "main").look)
+
+
+def test_of_a_small_file_of_the_target(hub: HubUploadServer, full: Path, repo_id: str) -> None:
+    commit = push(full, repo_id).commit_sha
+    assert commit
+    target = HubTarget(repo_id, "main", patience=SHORT)
+    file = target.list_files(commit)["config.json"]
+    assert target.read_file(file, commit) == (full / "config.json").read_bytes()
+    with hub.misbehaving(Fault("*/resolve/*/config.json", flip_byte=file.size_bytes - 1)):
+        said = refuse(lambda: target.read_file(file, commit))
+    assert "config.json is not what it lists" in said
+    with hub.misbehaving(Fault("*/resolve/*/config.json", body=HTML)):
+        refuse(lambda: target.read_file(file, commit))

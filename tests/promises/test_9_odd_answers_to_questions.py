@@ -227,3 +227,9 @@ def test_a_hub_that_says_nothing_or_little(hub: HubUploadServer, commit_id: str)
         with hub.misbehaving(fault), pytest.raises(Exception, match=r"time|not end"):
             get_json(url, place=SOURCE, patience=SHORT)
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("path", [INFO, SHARD])
+def test_a_question_that_the_hub_calls_bad(hub: HubUploadServer, commit_id: str, path: str) -> None:
+    with hub.misbehaving(Fault(path, status=400)):
+        assert "400" in refuse(inspect_checkpoint, SOURCE)

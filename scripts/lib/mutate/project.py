@@ -57,9 +57,10 @@ class Project:
             if not any(path.is_relative_to(each) for each in self.left_out)
         )
 
-    def tests_of(self, module: str) -> str:
-        """Return the folder of tests that has the name of the folder of a module."""
-        return str(PurePosixPath("tests", *PurePosixPath(module).parent.parts[1:])) + "/"
+    def tests_of(self, module: str) -> tuple[str, ...]:
+        """Return folders whose tests come first: that of a module's name, and the planted faults'."""
+        own = PurePosixPath("tests", *PurePosixPath(module).parent.parts[1:])
+        return (f"{own}/", "tests/promises/")
 
 
 CONV2LINEAR = Project(

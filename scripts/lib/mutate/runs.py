@@ -143,6 +143,7 @@ def _start(project: Project, job: Job, folder: Path, *, plugins: Sequence[object
 def _become_fresh(project: Project, folder: Path) -> None:
     """Be a process that has imported nothing of the project but what its copy has."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where started by `&`
     copy = folder / "copy"
     printed = os.open(folder / "printed.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -152,6 +152,16 @@ def test_an_overlay_says_that_a_bias_is_not_here(tmp_path: Path) -> None:
         )
 
 
+def test_an_overlay_of_a_type_without_bias_lacks_none(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    convert(tiny_model("exaone4_5"), tmp_path / "overlay", device="cpu", changed_only=True)
+    subject = open_subject(tmp_path / "overlay", options=CPU)
+    subject = replace(subject, equivalences=compare_layers(subject))
+    assert "not here" not in check_finite(subject)
+    assert "without the bias" not in check_equal(subject)
+
+
 def test_a_conv3d_that_does_not_compute_is_a_warning(
     linear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conv2linear import verify
 from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError
 from conv2linear.operations.verify.record import (
@@ -116,3 +117,10 @@ def test_a_model_card_of_another_version_is_not_compared(linear: Path) -> None:
     edit_json(linear / MANIFEST, lambda m: m.update(tool="0.0.1"))
     (linear / "README.md").write_text("a card of that version")
     assert check_recorded_edits(open_subject(linear)).startswith("config.json follow")
+
+
+def test_files_that_are_not_edited_are_compared_by_their_size_alone(linear: Path) -> None:
+    verify(linear, record_checksums=True, device="cpu")
+    assert all(record["sha256"] for record in manifest_of(linear)["files"])
+    flip_bit(linear, "lm_head.weight")
+    assert "with the recorded sizes" in check_recorded_files(open_subject(linear))

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conv2linear import verify
+from conv2linear import convert, verify
+from conv2linear.checkpoint.header import read_header
 from conv2linear.errors import CheckFailedError, NothingToConvertError
 from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
 from conv2linear.operations.verify.source import check_source
 from conv2linear.operations.verify.subject import Subject, open_subject
-from tests.support.checkpoints import MANIFEST
+from tests.support.checkpoints import (
+    BIAS,
+    INDEX,
+    MANIFEST,
+    SMALL_KERNEL,
+    WEIGHT,
+    write_checkpoint,
+)
 from tests.support.contents import read_tensors, shard_with, shards_of
-from tests.support.damage import edit_json, flip_bit, overwrite
+from tests.support.damage import edit_header, edit_json, flip_bit, overwrite
 
 OTHER = "lm_head.weight"
 
@@ -93,3 +102,21 @@ def test_a_shard_that_is_a_hard_link_of_the_source_is_equal(linear: Path, source
     shard.unlink()
     shard.hardlink_to(source / shard.name)
     assert "every byte" in check_source(open_subject(linear, source=source))
+
+
+def test_a_tensor_under_another_name_is_in_only_one_of_the_two(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", shards=1, kernel=SMALL_KERNEL)
+    convert(source, tmp_path / "linear", device="cpu")
+    (tmp_path / "linear" / MANIFEST).unlink()
+    [shard] = shards_of(source)
+    own = {WEIGHT, BIAS}
+    other = next(name for name in read_header(source / shard).tensors if name not in own)
+
+    def rename(header: dict[str, Any]) -> None:
+        header["renamed"] = header.pop(other)
+
+    edit_header(tmp_path / "linear" / shard, rename)
+    index = tmp_path / "linear" / INDEX
+    if index.exists():
+        index.write_text(index.read_text().replace(f'"{other}"', '"renamed"'))
+    fails(open_subject(tmp_path / "linear", source=source), "'\\S+' is in only one of the two")
