@@ -58,7 +58,7 @@ class Project:
         )
 
     def tests_of(self, module: str) -> tuple[str, ...]:
-        """Return folders whose tests come first: that of a module's name, and the planted faults'."""
+        """Return folders whose tests come first: that of a module's name, and of planted faults."""
         own = PurePosixPath("tests", *PurePosixPath(module).parent.parts[1:])
         return (f"{own}/", "tests/promises/")
 
