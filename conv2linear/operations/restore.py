@@ -29,7 +29,7 @@ from conv2linear.record.comparison import (
     refuse_other_hash,
 )
 from conv2linear.record.converted import read_converted, read_manifest
-from conv2linear.record.manifest import Manifest, TensorRecord
+from conv2linear.record.manifest import FileRecord, Manifest, TensorRecord
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
 from conv2linear.sources.base import Repository, read_optional_text
@@ -144,13 +144,16 @@ def _check_hashes(
         return ()
     records = {record.name: record for record in manifest.files}
     files = [file for file in plan.files if file.action is not Action.EDIT]
-    hashed = [file for file in files if records[file.name].sha256 and _path(file, staging)]
-    progress.step("compare with the record", sum(file.output_bytes for file in hashed))
+    hashed = [
+        (records[file.name], path)
+        for file in files
+        if records[file.name].sha256 and (path := _path(file, staging))
+    ]
+    progress.step("compare with the record", sum(record.size_bytes for record, _ in hashed))
 
-    def check(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
-        path = _path(file, staging)
-        assert path is not None
-        refuse_other_hash(records[file.name], hash_file(path, on_bytes=on_bytes))
+    def check(item: tuple[FileRecord, Path], on_bytes: Callable[[int], None]) -> None:
+        record, path = item
+        refuse_other_hash(record, hash_file(path, on_bytes=on_bytes))
 
     map_parallel(check, hashed, workers=staging.options.workers, progress=progress)
     return tuple(file.name for file in files if records[file.name].sha256 is None)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from scripts.lib.results import (
     describe_machine,
@@ -20,12 +19,12 @@ from scripts.lib.results import (
 def test_a_machine_is_described_with_the_versions_that_it_has() -> None:
     machine = describe_machine(["torch", "no-such-package"])
     assert machine["python"] == platform.python_version()
-    assert machine["torch"] == torch.__version__
+    assert machine["torch"] == version("torch")
     assert machine["no-such-package"] is None
     assert machine["cores"] >= 1
     assert machine["memory_bytes"] > 1 << 20
     assert format_versions(machine, ["torch", "no-such-package"]) == (
-        f"python {platform.python_version()}, torch {torch.__version__}."
+        f"python {platform.python_version()}, torch {version('torch')}."
     )
 
 
