@@ -41,7 +41,7 @@ class Verification(Result):
     """All checks of one checkpoint, and the equivalence check of each patch embedding.
 
     `checkpoint` and `source` are named as the caller named them; `source` is None where there was
-    nothing to compare with.
+    nothing to compare with; `warnings` are about this machine and what was read, not faults.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("passed", "verdict")
@@ -50,6 +50,7 @@ class Verification(Result):
     source: str | None
     checks: tuple[Check, ...]
     equivalences: tuple[Equivalence, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -49,7 +49,7 @@ from conv2linear.operations.verify.source import check_source
 from conv2linear.operations.verify.subject import FINDINGS, Engine, Options, Subject, open_subject
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
-from conv2linear.progress import NoProgress, Progress
+from conv2linear.progress import Progress, RecordedProgress
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,16 @@ def verify(
     load such a checkpoint, `OutputError` where the record cannot be written, and `Conv2LinearError`
     for an engine that is not known and for checksums without a record.
     """
+    told = RecordedProgress(progress)
     options = Options(
         device=device,
         checksums=checksums or record_checksums,
         record_checksums=record_checksums,
         engine=parse_engine(engine),
         workers=resolve_workers(workers),
-        progress=progress or NoProgress(),
+        progress=told,
     )
-    options.progress.step("open")
+    told.step("open")
     subject = open_subject(checkpoint, source=source, options=options)
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_layers(subject), sha256=hash_files(subject))
@@ -133,6 +134,7 @@ def verify(
         source=subject.source.repository.label if subject.source else None,
         checks=complete_record(subject, [check for check in made if check]),
         equivalences=subject.equivalences,
+        warnings=told.warnings,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from conv2linear import convert
+from conv2linear import convert, verify
 from conv2linear.equivalence.outcome import Environment, Equivalence, LayerError, Step
 from conv2linear.errors import CheckFailedError, DeviceError
 from conv2linear.operations.verify.equivalence import (
@@ -174,6 +174,7 @@ def test_a_conv3d_that_does_not_compute_is_a_warning(
     (outcome,) = compare_layers(open_subject(linear, options=options))
     assert outcome.failure is None
     assert progress.warnings == [outcome.warning]
+    assert verify(linear, device="cpu", progress=SeenProgress()).warnings == (outcome.warning,)
 
 
 def test_a_layer_of_a_conv3d_checkpoint_is_not_compared(source: Path) -> None:
