@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 import conv2linear
-from conv2linear.errors import Conv2LinearError, Conv2LinearWarning
-from conv2linear.progress import NoProgress
+from conv2linear.errors import Conv2LinearError
 from conv2linear.result import Result
 
 PUBLIC = {name: getattr(conv2linear, name) for name in conv2linear.__all__}
@@ -297,9 +296,3 @@ def test_the_command_line_refuses_an_empty_out(checkpoint: Path, run_here: Any) 
     run_here("convert", checkpoint, "", "--force").assert_refused("OUT is an empty name")
     run_here("restore", checkpoint, "", "--force").assert_refused("OUT is an empty name")
     run_here("inspect", "").assert_refused("source is an empty name")
-
-
-def test_without_progress_warnings_go_to_the_callers_line() -> None:
-    with pytest.warns(Conv2LinearWarning, match="a warning") as caught:
-        NoProgress().warn("a warning")
-    assert caught[0].filename == __file__

@@ -15,15 +15,8 @@ from conv2linear.hub.outgoing import Outgoing
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.target import HubTarget
 from conv2linear.paths import StrPath, parse_path
-from conv2linear.plan.push import (
-    Destination,
-    PushInputs,
-    PushPlan,
-    SourceAccess,
-    choose_base,
-    refuse_disclosure,
-    refuse_moved_branch,
-)
+from conv2linear.plan.push import PushPlan, choose_base, refuse_disclosure, refuse_moved_branch
+from conv2linear.plan.push_inputs import Destination, PushInputs, SourceAccess
 from conv2linear.plan.transfer import Transfer, names_to_hash
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.converted import complete_manifest, read_manifest

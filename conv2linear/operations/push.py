@@ -22,13 +22,8 @@ from conv2linear.operations.publication import (
 )
 from conv2linear.operations.verify.verify import verify
 from conv2linear.paths import StrPath
-from conv2linear.plan.push import (
-    Destination,
-    PushPlan,
-    build_push_plan,
-    check_published,
-    split_commits,
-)
+from conv2linear.plan.push import PushPlan, build_push_plan, check_published, split_commits
+from conv2linear.plan.push_inputs import Destination
 from conv2linear.plan.transfer import Operation
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES

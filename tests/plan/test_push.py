@@ -11,11 +11,7 @@ import pytest
 from conv2linear.errors import CheckFailedError, HubError
 from conv2linear.hub.remote import Access, RemoteFile, RemoteRepository
 from conv2linear.plan.push import (
-    Base,
-    Destination,
-    PushInputs,
     PushPlan,
-    SourceAccess,
     build_push_plan,
     check_published,
     choose_base,
@@ -24,6 +20,7 @@ from conv2linear.plan.push import (
     refuse_stray_weights,
     split_commits,
 )
+from conv2linear.plan.push_inputs import Base, Destination, PushInputs, SourceAccess
 from conv2linear.plan.transfer import Transfer
 from conv2linear.record.converted import complete_manifest
 from conv2linear.record.manifest import Manifest

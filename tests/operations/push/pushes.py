@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from conv2linear.operations.convert import convert
 from conv2linear.operations.push import PushResult, publish
-from conv2linear.plan.push import Destination
+from conv2linear.plan.push_inputs import Destination
 from conv2linear.progress import NoProgress
 from tests.support.hub.exchanges import Log
 
