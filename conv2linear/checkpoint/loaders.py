@@ -1,0 +1,31 @@
+"""The programs that a linear checkpoint is made for."""
+
+from __future__ import annotations
+
+from conv2linear.errors import Conv2LinearError
+from conv2linear.text import TextEnum
+
+
+class Loader(TextEnum):
+    """A program that loads a linear checkpoint: by itself, or with the plugin of this package."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+    SGLANG = "sglang"
+
+
+ALL_LOADERS = tuple(Loader)
+
+
+def parse_loaders(text: str) -> tuple[Loader, ...]:
+    """Read names with commas between them, as `vllm,sglang`; each counts once, in a fixed order.
+
+    Raises `Conv2LinearError` where a name is not known, or there is none.
+    """
+    names = {name.strip().lower() for name in text.split(",")} - {""}
+    known = ", ".join(ALL_LOADERS)
+    if unknown := sorted(names - set(ALL_LOADERS)):
+        raise Conv2LinearError(f"loader {unknown[0]!r} is not known", hint=f"known are {known}")
+    if not names:
+        raise Conv2LinearError("no loader is named", hint=f"name one or more of {known}")
+    return tuple(loader for loader in ALL_LOADERS if loader in names)
