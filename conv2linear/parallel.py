@@ -30,13 +30,13 @@ def default_workers() -> int:
 def resolve_workers(workers: int | None) -> int:
     """Return the number of threads that was asked for, or the default where it is None.
 
-    Raises `Conv2LinearError` for fewer than one.
+    Raises `Conv2LinearError` for fewer than one, and for what is not a whole number.
     """
     if workers is None:
         return default_workers()
-    if workers < 1:
+    if not isinstance(workers, int) or workers < 1:
         raise Conv2LinearError(
-            f"workers is {workers}, expected 1 or more", hint="leave it out for the default"
+            f"workers is {workers!r}, expected 1 or more", hint="leave it out for the default"
         )
     return workers
 

@@ -16,20 +16,34 @@ _LONGEST_SHOWN = 100  # characters of a name in a message
 def parse_path(path: StrPath, *, what: str, error: type[Conv2LinearError]) -> Path:
     """Return a path that the operating system accepts; nothing has to exist there.
 
-    `what` names the path in the message of the `error` that is raised for an empty name, one that
-    is too long or holds a NUL, and one that leads through what may not be read.
+    `what` names the path in the message of the `error` that is raised where `path_text` raises it,
+    for a name that is too long or holds a NUL, and for one that leads through what may not be read.
     """
-    text = os.fspath(path)
-    if not text:
-        raise error(f"{what} is an empty name", hint="name a folder")
+    text = path_text(path, what=what, error=error)
     try:
         os.stat(text)  # noqa: PTH116 - Path.exists hides some of these errors
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as reason:
-        shown = text if text.isprintable() else ascii(text)
-        if len(shown) > _LONGEST_SHOWN:
-            shown = f"{shown[:_LONGEST_SHOWN]}… ({len(text)} characters)"
+        shown = _shorten(text if text.isprintable() else ascii(text))
         why = reason.strerror if isinstance(reason, OSError) else reason
         raise error(f"{what} {shown}: {why}", hint="give another name") from reason
-    return Path(path)
+    return Path(text)
+
+
+def path_text(path: StrPath, *, what: str, error: type[Conv2LinearError]) -> str:
+    """Return a path as text; raise `error` for an empty one, and for what is not a path at all."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):  # a path-like object may stand for bytes
+        raise error(
+            f"{what} is {_shorten(ascii(text))}, expected text or a path", hint="name a folder"
+        )
+    if not text:
+        raise error(f"{what} is an empty name", hint="name a folder")
+    return text
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[:_LONGEST_SHOWN]}… ({len(text)} characters)"

@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() and _is_able() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name!r} is not known", hint="use auto, cpu, cuda or cuda:N")

@@ -24,6 +24,7 @@ from conv2linear.hub.answers import odd_answer, retry_after
 from conv2linear.hub.client import redact
 
 _MAX_REASON = 300  # characters of what the Hub or its client says
+_ID_HINT = "it looks like org/name"
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
 # What code that expects another answer raises.
 _NOT_UNDERSTOOD = (LookupError, TypeError, AttributeError, AssertionError, RecursionError)
@@ -36,6 +37,8 @@ class CopyRefusedError(HubError):
 
 def check_repo_id(repo_id: str) -> None:
     """Raise `SourceNotFoundError` unless `repo_id` may name a repository, as `org/name` does."""
+    if not isinstance(repo_id, str):
+        raise SourceNotFoundError(f"{repo_id!r} is not a repository id", hint=_ID_HINT)
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -43,7 +46,7 @@ def check_repo_id(repo_id: str) -> None:
     if "/" not in repo_id:
         raise SourceNotFoundError(
             f"{repo_id}: not a repository id: it names no user or organisation",
-            hint="it looks like org/name",
+            hint=_ID_HINT,
         )
 
 
@@ -144,9 +147,7 @@ def _as_write_error(error: HTTPError, repo_id: str, branch: str) -> Conv2LinearE
 
 def _not_a_repository_id(error: HFValidationError, repo_id: str) -> SourceNotFoundError:
     reason = str(error).splitlines()[0].removesuffix(".").removesuffix(f": '{repo_id}'")
-    return SourceNotFoundError(
-        f"{repo_id}: not a repository id: {reason}", hint="it looks like org/name"
-    )
+    return SourceNotFoundError(f"{repo_id}: not a repository id: {reason}", hint=_ID_HINT)
 
 
 def _shown_endpoint() -> str:

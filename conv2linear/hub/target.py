@@ -41,9 +41,10 @@ class HubTarget:
         self, repo_id: str, branch: str, *, patience: WritePatience = WRITE_PATIENCE
     ) -> None:
         check_repo_id(repo_id)
-        if _NOT_A_BRANCH.fullmatch(branch) or not branch.isprintable():
+        is_name = isinstance(branch, str) and branch.isprintable()
+        if not is_name or _NOT_A_BRANCH.fullmatch(branch):
             raise Conv2LinearError(
-                f"{branch if branch.isprintable() else ascii(branch)} is not the name of a branch",
+                f"{branch if is_name else ascii(branch)} is not the name of a branch",
                 hint="--revision takes a branch; it is made where there is none",
             )
         self.repo_id, self.branch, self._patience = repo_id, branch, patience

@@ -37,7 +37,7 @@ def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
     if revision and named and revision != named:
         raise Conv2LinearError(f"two revisions: {named!r} in {name} and {revision!r}")
     revision = revision or named
-    if revision is not None and not revision.isprintable():
+    if revision is not None and not (isinstance(revision, str) and revision.isprintable()):
         raise SourceNotFoundError(f"{revision!a} is not the name of a revision")
     from conv2linear.hub.repository import open_repository  # loads huggingface_hub: not for folders
 

@@ -71,7 +71,7 @@ def bench(
     raises.
     """
     limits, progress = limits or BenchLimits(), RecordedProgress(progress)
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and dtype not in list(DTYPES):
         raise Conv2LinearError(f"dtype {dtype!r} is not known", hint=f"use {', '.join(DTYPES)}")
     torch_device = resolve_device(device)
     checkpoint = None
