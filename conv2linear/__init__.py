@@ -17,6 +17,7 @@ from conv2linear.version import __version__
 
 if TYPE_CHECKING:
     from conv2linear.checkpoint.checkpoint import Checkpoint
+    from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
     from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
     from conv2linear.cli.progress import RichProgress
     from conv2linear.engines.detection import EngineStatus, installed_engines
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 
 _NAMES_OF_MODULES = {
     "checkpoint.checkpoint": ("Checkpoint",),
+    "checkpoint.compatibility": ("Evidence", "Loading", "Support"),
     "checkpoint.patch_embedding": ("Layout", "PatchEmbedding"),
     "cli.progress": ("RichProgress",),
     "engines.detection": ("EngineStatus", "installed_engines"),
@@ -155,6 +157,7 @@ __all__ = [
     "EngineStatus",
     "Environment",
     "Equivalence",
+    "Evidence",
     "FileChange",
     "FileInfo",
     "FileRecord",
@@ -165,6 +168,7 @@ __all__ = [
     "LayerError",
     "LayerResult",
     "Layout",
+    "Loading",
     "Manifest",
     "Measurement",
     "NoProgress",
@@ -187,6 +191,7 @@ __all__ = [
     "SourceUnreadableError",
     "Step",
     "StrPath",
+    "Support",
     "TensorRecord",
     "Timing",
     "Tower",

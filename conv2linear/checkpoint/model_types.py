@@ -10,6 +10,7 @@ from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 # The module that transformers builds for a linear patch embedding, in the loaded model.
 LINEAR_MODULE = "model.visual.patch_embed.linear_proj"
+LINEAR_SUFFIX = "patch_embed.linear_proj"  # whatever stands before it
 _MAX_SIZE = 2**32  # no layer comes near it
 # The equivalence check puts K patches of K values through the layer: its time grows as K²·O.
 # Known layers have K up to 1536, and 4 million values.

@@ -87,7 +87,8 @@ def convert_command(
 
 
 def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
-    from conv2linear.plan.actions import Action  # not for --help
+    from conv2linear.checkpoint.compatibility import describe  # not for --help
+    from conv2linear.plan.actions import Action
 
     omitted = {file.name for file in plan.with_action(Action.OMIT)}
     rows = [
@@ -96,10 +97,12 @@ def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
     ]
     rows.append(("download", format_bytes(plan.download_bytes)))
     rows.append(("write", f"{format_bytes(plan.write_bytes)} to {out} (nothing written now)"))
-    return rows
+    return [*rows, *describe(plan.compatibility)]
 
 
 def _rows(conversion: Conversion) -> list[tuple[str, str]]:
+    from conv2linear.checkpoint.compatibility import describe  # not for --help
+
     manifest = conversion.manifest
     origin = f"@{manifest.source.commit_sha[:12]}" if manifest.source else ""
     rows = [("converted", f"{conversion.source}{origin} to {conversion.out}")]
@@ -117,10 +120,7 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
         ),
         ("edited", ", ".join(edit.name for edit in manifest.edits)),
         *([("left out", ", ".join(conversion.omitted))] if conversion.omitted else []),
-        (
-            "loads in",
-            "transformers 5.6 or newer as it is; vLLM and SGLang with conv2linear's plugin",
-        ),
+        *describe(conversion.compatibility),
     ]
     return rows
 

@@ -56,7 +56,16 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         rows.append(("  --changed-only", _format_cost(inspection.changed_only)))
     else:
         rows.append(("convert", f"not possible: {inspection.refusal_reason}"))
-    return rows
+    return rows + _loading_rows(inspection)
+
+
+def _loading_rows(inspection: Inspection) -> list[tuple[str, str]]:
+    """Say where the checkpoint loads, and where the result of a conversion would."""
+    from conv2linear.checkpoint.compatibility import describe  # not for --help
+
+    rows = list(describe(inspection.compatibility))
+    converted = describe(inspection.converted or ())
+    return rows + [("once converted", f"{label} {text}") for label, text in converted]
 
 
 def _format_cost(cost: Cost) -> str:

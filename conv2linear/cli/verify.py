@@ -87,6 +87,8 @@ def _write_report(output: Output, verification: Verification, path: Path) -> Non
 
 
 def _table(verification: Verification) -> Table:
+    from conv2linear.checkpoint.compatibility import describe  # not for --help
+
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold cyan", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -94,6 +96,8 @@ def _table(verification: Verification) -> Table:
     for check in verification.checks:
         style = _STYLES[check.outcome]
         table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(format_text(check.detail)))
+    for label, text in describe(verification.compatibility):
+        table.add_row(label, "", escape(format_text(text)))
     outcome = "fail" if verification.exit_code else "pass" if verification.is_compared else "skip"
     table.add_row(
         "", f"[{_STYLES[outcome]}]{verification.verdict}[/]", escape(verification.checkpoint)

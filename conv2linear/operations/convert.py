@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
+from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.output.preflight import refuse_impossible
@@ -34,7 +35,7 @@ class Conversion(Result):
     has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
     says; `shard_count` is the number of shards of the source; `omitted` names what the source has
     and the output has not: what is git's or huggingface_hub's, and an earlier record, which the new
-    one keeps; folders end with a slash.
+    one keeps; folders end with a slash. `compatibility` says where the result loads.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Conversion(Result):
     manifest: Manifest
     shard_count: int
     omitted: tuple[str, ...]
+    compatibility: tuple[Loading, ...]
     warnings: tuple[str, ...]
 
 
@@ -158,6 +160,7 @@ def convert(
         manifest=record.manifest,
         shard_count=len(plan.checkpoint.headers),
         omitted=tuple(file.name for file in plan.with_action(Action.OMIT)),
+        compatibility=plan.compatibility,
         warnings=told.warnings,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.checkpoint.compatibility import Loading, assess_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.paths import StrPath
-from conv2linear.plan.convert import ConversionOptions, build_plan
+from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 
@@ -37,7 +38,9 @@ class Cost:
 class Inspection(Result):
     """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
 
-    `full` is what `convert` would cost, `changed_only` the same for an overlay; None if it cannot.
+    `compatibility` says where it loads as it is. `converted` says where the result of `convert`
+    would, `full` what that costs, and `changed_only` what an overlay costs; all None if it cannot
+    be converted.
     """
 
     source: str
@@ -49,6 +52,8 @@ class Inspection(Result):
     shard_count: int
     file_count: int
     total_bytes: int
+    compatibility: tuple[Loading, ...]
+    converted: tuple[Loading, ...] | None
     full: Cost | None
     changed_only: Cost | None
     refusal_reason: str | None
@@ -65,7 +70,7 @@ def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspe
     """
     checkpoint = open_checkpoint(source, revision=revision)
     quantization = read_quantization(checkpoint.config)
-    full, changed_only, refusal_reason = _conversion_costs(checkpoint)
+    full, overlay, refusal_reason = _plan_both(checkpoint)
     return Inspection(
         source=checkpoint.repository.label,
         origin=checkpoint.repository.origin,
@@ -85,24 +90,31 @@ def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspe
         shard_count=len(checkpoint.headers),
         file_count=len(checkpoint.files),
         total_bytes=checkpoint.total_bytes,
-        full=full,
-        changed_only=changed_only,
+        compatibility=assess_checkpoint(checkpoint),
+        converted=full.compatibility if full else None,
+        full=_cost(full),
+        changed_only=_cost(overlay),
         refusal_reason=refusal_reason,
     )
 
 
-def _conversion_costs(checkpoint: Checkpoint) -> tuple[Cost | None, Cost | None, str | None]:
+def _plan_both(
+    checkpoint: Checkpoint,
+) -> tuple[ConversionPlan | None, ConversionPlan | None, str | None]:
+    """Plan a conversion and an overlay, or say why there can be none."""
     if checkpoint.layout is not Layout.CONV3D:
         return None, None, f"the patch embedding is {checkpoint.layout} already"
     try:
-        full, overlay = (_cost(checkpoint, changed_only=each) for each in (False, True))
+        full, overlay = (_plan(checkpoint, changed_only=each) for each in (False, True))
     except UnsupportedCheckpointError as error:
         return None, None, str(error)
     return full, overlay, None
 
 
-def _cost(checkpoint: Checkpoint, *, changed_only: bool) -> Cost:
+def _plan(checkpoint: Checkpoint, *, changed_only: bool) -> ConversionPlan:
     # Without the model card: reading it would be a download.
-    options = ConversionOptions(changed_only=changed_only, model_card=False)
-    plan = build_plan(checkpoint, options)
-    return Cost(plan.download_bytes, plan.write_bytes)
+    return build_plan(checkpoint, ConversionOptions(changed_only=changed_only, model_card=False))
+
+
+def _cost(plan: ConversionPlan | None) -> Cost | None:
+    return Cost(plan.download_bytes, plan.write_bytes) if plan else None

@@ -66,7 +66,12 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
     for edit in edits:
         if edit.name == MODEL_CARD_NAME:
             texts[edit.name] = convert_model_card(
-                edit.original, origin=origin, tensors=tensors, checks=checks
+                edit.original,
+                config=checkpoint.config,
+                origin=origin,
+                tensors=tensors,
+                checks=checks,
+                compatibility=plan.compatibility,
             )
     manifest = Manifest(
         tool=__version__,
@@ -85,6 +90,7 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
         edits=edits,
         check=checks,
         partial=plan.partial,
+        compatibility=plan.compatibility,
     )
     return ConversionRecord(manifest, texts)
 

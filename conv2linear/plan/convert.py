@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
+from conv2linear.checkpoint.compatibility import Loading, assess, read_traits
 from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.header_edit import reshape_header
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
@@ -50,21 +51,23 @@ class ConversionPlan(Result):
 
     A `partial` one writes only what it changes. `planned` has an entry for each file of the source
     and of the output, `texts` the new texts that are known before the check has run: not the model
-    card's, which tells of the check.
+    card's, which tells of the check. `compatibility` says where the result will load.
     """
 
     checkpoint: Checkpoint = field(repr=False)
     planned: tuple[PlannedFile, ...] = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
     partial: bool
+    compatibility: tuple[Loading, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what happens to each file, the bytes that it takes, and the warnings."""
+        """Return each file's action, the bytes to move, where the result loads, and warnings."""
         return {
             "files": [change.to_dict() for change in self.files],
             "download_bytes": self.download_bytes,
             "write_bytes": self.write_bytes,
+            "compatibility": [each.to_dict() for each in self.compatibility],
             "warnings": list(self.warnings),
         }
 
@@ -137,11 +140,16 @@ def build_plan(
             f"{label}: {refusal_reason}",
             hint="--allow-unsafe-quantization converts it all the same: test the result",
         )
+    config = convert_config(checkpoint.config)
+    traits = read_traits(
+        config, checkpoint.headers, checkpoint.patch_embeddings[0], layout=Layout.LINEAR
+    )
     return ConversionPlan(
         checkpoint=checkpoint,
         planned=_plan_files(checkpoint, options, model_card=model_card, old_record=old_record),
-        texts={CONFIG_NAME: convert_config(checkpoint.config).text},
+        texts={CONFIG_NAME: config.text},
         partial=options.changed_only,
+        compatibility=assess(traits),
         warnings=(
             *_find_warnings(refusal_reason, model_card if options.model_card else None),
             *_find_lost_record(checkpoint, old_record),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.checkpoint.config import (
     CONFIG_NAME,
     ModelConfig,
@@ -28,7 +29,12 @@ from conv2linear.record.manifest import (
     Manifest,
     TensorRecord,
 )
-from conv2linear.record.model_card import MODEL_CARD_NAME, edit_model_card, remove_section
+from conv2linear.record.model_card import (
+    MODEL_CARD_NAME,
+    CardFacts,
+    edit_model_card,
+    remove_section,
+)
 from conv2linear.sources.base import Origin
 from conv2linear.version import __version__
 
@@ -44,14 +50,25 @@ def convert_config(config: ModelConfig) -> ModelConfig:
 def convert_model_card(
     original: str | None,
     *,
+    config: ModelConfig,
     origin: Origin | None,
     tensors: Sequence[TensorRecord],
     checks: Sequence[CheckRecord],
+    compatibility: Sequence[Loading],
 ) -> str:
-    """Return the model card of the linear checkpoint, as this version of the tool writes it."""
-    return edit_model_card(
-        original, tool=__version__, origin=origin, tensors=tensors, checks=checks
+    """Return the model card of the linear checkpoint, as this version of the tool writes it.
+
+    `config` is that of the source, `compatibility` that of the result.
+    """
+    facts = CardFacts(
+        tool=__version__,
+        origin=origin,
+        tensors=tensors,
+        checks=checks,
+        compatibility=compatibility,
+        is_quantized=read_quantization(config) is not None,
     )
+    return edit_model_card(original, facts)
 
 
 def restore_config(config: ModelConfig) -> dict[str, str]:
@@ -168,6 +185,14 @@ def repeat_model_card(original: str | None, manifest: Manifest) -> str | None:
     """
     if manifest.tool != __version__:
         return None
+    config = next((e.original for e in manifest.edits if e.name == CONFIG_NAME), None)
+    if config is None:
+        return None
     return convert_model_card(
-        original, origin=manifest.source, tensors=manifest.tensors, checks=manifest.check
+        original,
+        config=parse_config(config),
+        origin=manifest.source,
+        tensors=manifest.tensors,
+        checks=manifest.check,
+        compatibility=manifest.compatibility,
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
 from conv2linear.checkpoint.json_text import loads_document, loads_without_duplicates
 from conv2linear.errors import BadCheckpointError
 from conv2linear.sources.base import Origin, is_inside
@@ -90,7 +91,8 @@ class Manifest:
     """The record of a conversion; `tool` is the version of conv2linear that wrote it.
 
     A `partial` output holds only what the conversion changed; `absent` are the files of the source
-    that belong to the checkpoint all the same.
+    that belong to the checkpoint all the same. `compatibility` says where the output loads;
+    versions before 0.2 did not write it down.
     """
 
     tool: str
@@ -103,6 +105,7 @@ class Manifest:
     edits: tuple[EditRecord, ...]
     check: tuple[CheckRecord, ...]
     partial: bool
+    compatibility: tuple[Loading, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -149,6 +152,7 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         edits=_records(EditRecord, values["edits"]),
         check=_records(CheckRecord, values["check"]),
         partial=_flag(values["partial"]),
+        compatibility=_records(Loading, values.get("compatibility", [])),
     )
     names = [record.name for record in (*manifest.files, *manifest.absent)]
     names += [record.name for record in manifest.shards]
@@ -217,11 +221,17 @@ def _optional_number(value: Any) -> float | None:
     return None if value is None else _number(value)
 
 
-_CHECKS = {
+def _optional_evidence(value: Any) -> Evidence | None:
+    return None if value is None else Evidence(value)
+
+
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "str": _text,
     "str | None": _optional_text,
     "int": _size,
     "float": _number,
     "float | None": _optional_number,
     "tuple[int, ...]": _shape,
+    "Support": Support,
+    "Evidence | None": _optional_evidence,
 }

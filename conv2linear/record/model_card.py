@@ -5,34 +5,48 @@ The text is edited, not dumped anew: the front matter keeps every byte but for w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from conv2linear.checkpoint.compatibility import Loading, Support
+from conv2linear.checkpoint.loaders import Loader
+from conv2linear.checkpoint.model_types import LINEAR_SUFFIX
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.record.manifest import CheckRecord, TensorRecord
 from conv2linear.sources.base import Origin
 
 MODEL_CARD_NAME = "README.md"
 _TAG = "conv2linear"
+_INSTALL = "pip install conv2linear"
 _BEGIN, _END = "<!-- conv2linear -->", "<!-- /conv2linear -->"
 
 
-def edit_model_card(
-    original: str | None,
-    *,
-    tool: str,
-    origin: Origin | None,
-    tensors: Sequence[TensorRecord],
-    checks: Sequence[CheckRecord],
-) -> str:
+@dataclass(frozen=True)
+class CardFacts:
+    """What a section tells: who made the checkpoint from what, the proof, and where it loads.
+
+    `origin` is None for a source that is no repository of the Hub; `is_quantized` tells whether the
+    checkpoint has a quantization config.
+    """
+
+    tool: str
+    origin: Origin | None
+    tensors: Sequence[TensorRecord]
+    checks: Sequence[CheckRecord]
+    compatibility: Sequence[Loading] = ()
+    is_quantized: bool = False
+
+
+def edit_model_card(original: str | None, facts: CardFacts) -> str:
     """Add a section, a tag and, from the Hub, a base model to the text of a model card.
 
     `original` is None where the checkpoint has no card yet. A base model that is named already
     stays.
     """
-    text = add_front_matter(original or "", base_model=origin.repo_id if origin else None)
-    section = _render_section(tool, origin, tensors, checks)
+    base_model = facts.origin.repo_id if facts.origin else None
+    text = add_front_matter(original or "", base_model=base_model)
     body = remove_section(text).rstrip("\n")
-    return f"{body}\n\n{section}"
+    return f"{body}\n\n{_render_section(facts)}"
 
 
 def remove_section(text: str) -> str:
@@ -72,12 +86,7 @@ def find_front_matter_problem(text: str) -> str | None:
     return None
 
 
-def _render_section(
-    tool: str,
-    origin: Origin | None,
-    tensors: Sequence[TensorRecord],
-    checks: Sequence[CheckRecord],
-) -> str:
+def _render_section(facts: CardFacts) -> str:
     lines = [
         _BEGIN,
         "## Linear patch embedding",
@@ -90,16 +99,15 @@ def _render_section(
     ]
     lines += [
         f"| `{t.name}` | {t.dtype} | `{list(t.shape_before)}` | `{list(t.shape_after)}` |"
-        for t in tensors
+        for t in facts.tensors
         if t.shape_before != t.shape_after
     ]
-    lines += ["", _made_with(tool, origin), ""]
-    lines += [f"- {line}" for check in checks for line in _proof(check)]
+    lines += ["", _made_with(facts.tool, facts.origin), ""]
+    lines += [f"- {line}" for check in facts.checks for line in _proof(check)]
+    lines += ["", "**Load it.**", "", *(f"- {line}" for line in _loading(facts))]
+    if notes := list(_notes(facts)):
+        lines += ["", "**Mind this.**", "", *(f"- {line}" for line in notes)]
     lines += [
-        "",
-        "**Load it** with transformers 5.6 or newer as it is (`config.json` sets "
-        "`fusion_config.patch_embeddings`). In vLLM and SGLang, install the plugin beside the "
-        "engine: `pip install conv2linear`.",
         "",
         "**Undo it** with `conv2linear restore THIS_FOLDER OUT`, which gives back the original "
         "files byte for byte; `conv2linear verify THIS_FOLDER` checks this one.",
@@ -110,11 +118,13 @@ def _render_section(
 
 
 def _made_with(tool: str, origin: Origin | None) -> str:
-    source = ""
-    if origin:
-        link = f"https://huggingface.co/{origin.repo_id}/tree/{origin.commit_sha}"
-        source = f" from [{origin.repo_id}]({link}) at commit `{origin.commit_sha[:12]}`"
+    source = f" from {_link(origin)} at commit `{origin.commit_sha[:12]}`" if origin else ""
     return f"Made by conv2linear {tool}{source}, and proven before it was saved:"
+
+
+def _link(origin: Origin) -> str:
+    address = f"https://huggingface.co/{origin.repo_id}/tree/{origin.commit_sha}"
+    return f"[{origin.repo_id}]({address})"
 
 
 def _proof(check: CheckRecord) -> list[str]:
@@ -126,3 +136,48 @@ def _proof(check: CheckRecord) -> list[str]:
         f"float64 is {check.linear_max_error_over_bound:.0%} of its a-priori bound "
         f"({where}).",
     ]
+
+
+def _loading(facts: CardFacts) -> Iterator[str]:
+    """Say of each loader how it loads the checkpoint, or why not."""
+    own = [each for each in facts.compatibility if each.loader in tuple(Loader)]
+    for each in own:
+        if each.support is Support.AS_IS:
+            yield f"{each.name} {each.versions or ''}".rstrip() + f" as it is: {each.reason}."
+        elif each.support is Support.WITH_PLUGIN:
+            yield f"{each.name} with the plugin, `{_INSTALL}` beside it: {each.reason}."
+        elif each.support is Support.NO:
+            yield f"Not in {each.name}: {each.reason}."
+        else:
+            yield f"{each.name} was not tried: {each.reason}."
+    closed = [each for each in facts.compatibility if each not in own and not each.loads]
+    if closed:
+        names = ", ".join(each.name for each in closed)
+        original = f" Give them {_link(facts.origin)}." if facts.origin else ""
+        yield f"Not in {names}, which do not read this layout (by their sources).{original}"
+
+
+def _notes(facts: CardFacts) -> Iterator[str]:
+    """Say what the next person may trip over, where it applies to this checkpoint."""
+    in_transformers = next(
+        (e for e in facts.compatibility if e.loader == Loader.TRANSFORMERS), None
+    )
+    if in_transformers is None or not in_transformers.loads:
+        return
+    yield (
+        "LoRA adapters whose targets include the patch embedding fit only the layout that they "
+        "were trained on: `conv2linear convert ADAPTER OUT` moves one from the original here, and "
+        "`conv2linear restore` back. PEFT drops that part of the others without an error. Adapters "
+        "that leave the vision tower alone fit both."
+    )
+    if facts.is_quantized:
+        return
+    yield (
+        "`load_in_4bit` and `load_in_8bit` (bitsandbytes) need "
+        f'`llm_int8_skip_modules=["lm_head", "{LINEAR_SUFFIX}"]`: without it they quantise this '
+        "layer too, and the first image raises an error."
+    )
+    yield (
+        "To quantise this checkpoint to anything but FP8, start from the original, or from "
+        "`conv2linear restore`: with `fusion_config` in it the result would not load."
+    )

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from conv2linear import convert, restore
 from conv2linear.errors import Conv2LinearWarning
 from conv2linear.record.model_card import (
+    CardFacts,
     add_front_matter,
     edit_model_card,
     find_front_matter_problem,
     remove_section,
 )
 
+NO_FACTS = CardFacts(tool="0", origin=None, tensors=(), checks=())
 CARDS = {
     "none": "",
     "no front matter": "# A model\n\nWith --- a line.\n",
@@ -56,7 +58,7 @@ def test_the_front_matter_gains_the_tag_and_the_base_model_and_nothing_else(name
 @pytest.mark.parametrize("name", CARDS)
 def test_every_line_of_the_card_is_kept(name: str) -> None:
     text = CARDS[name]
-    edited = edit_model_card(text or None, tool="0", origin=None, tensors=(), checks=())
+    edited = edit_model_card(text or None, NO_FACTS)
     position = 0
     for line in text.splitlines(keepends=True):
         kept = line.rstrip("]\n\r") if line.startswith("tags: [") else line.rstrip("\n")
@@ -66,8 +68,8 @@ def test_every_line_of_the_card_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_editing_twice_gives_one_section(name: str) -> None:
-    once = edit_model_card(CARDS[name], tool="0", origin=None, tensors=(), checks=())
-    twice = edit_model_card(once, tool="0", origin=None, tensors=(), checks=())
+    once = edit_model_card(CARDS[name], NO_FACTS)
+    twice = edit_model_card(once, NO_FACTS)
     assert twice == once
     assert "conv2linear -->" not in remove_section(once)
 
@@ -86,7 +88,7 @@ def test_a_front_matter_that_cannot_be_edited_stays_and_the_reason_is_known(prob
     assert found is not None
     assert problem in found
     assert "\n" not in found
-    edited = edit_model_card(text, tool="0", origin=None, tensors=(), checks=())
+    edited = edit_model_card(text, NO_FACTS)
     assert edited.startswith(text + "\n<!-- conv2linear -->\n")
 
 
@@ -113,7 +115,7 @@ def test_removing_sections_takes_no_longer_than_reading() -> None:
 def test_no_body_is_ever_lost(lines: list[str]) -> None:
     body = "\n".join(lines)
     text = "---\nlicense: mit\n---\n" + body
-    assert edit_model_card(text, tool="0", origin=None, tensors=(), checks=()).startswith(
+    assert edit_model_card(text, NO_FACTS).startswith(
         "---\nlicense: mit\ntags:\n- conv2linear\n---\n" + body.rstrip("\n")
     )
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from conv2linear.checkpoint.compatibility import first_release
 from conv2linear.engines.detection import installed_engines
 from conv2linear.engines.process import run_module
 from conv2linear.engines.transformers import NOT_THE_CHECKPOINT
 from conv2linear.errors import CheckFailedError, Conv2LinearError
-from conv2linear.operations.verify.needs import NotDoneError, need_transformers
+from conv2linear.operations.verify.needs import NotDoneError, need_linear, need_transformers
 from conv2linear.operations.verify.subject import Engine, Subject
 from conv2linear.sources.folder import Folder
 
@@ -36,7 +37,9 @@ def check_transformers(subject: Subject) -> str:
         raise NotDoneError("transformers loads folders only")
     status = next(s for s in installed_engines() if s.name == Engine.TRANSFORMERS)
     loaded = load_in_new_process(repository.path)
-    return f"transformers {status.version} {describe_loaded_layer(loaded)}"
+    needed = first_release(need_linear(subject).config.model_type)
+    layer = describe_loaded_layer(loaded)
+    return f"transformers {status.version} {layer}; {needed} or newer is needed"
 
 
 def load_in_new_process(folder: Path) -> dict[str, Any]:
@@ -81,5 +84,5 @@ def describe_loaded_layer(loaded: Mapping[str, Any]) -> str:
     rounded = "" if stored == loaded["dtype"] else f", cast from {stored},"
     return (
         f"builds nn.Linear {loaded['dtype']} {loaded['shape']} with the file's values{rounded} and "
-        "output; any version from 5.6 on is needed"
+        "output"
     )

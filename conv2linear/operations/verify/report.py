@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conv2linear.checkpoint.compatibility import describe
 from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import write_errors
 from conv2linear.operations.verify.result import Outcome, Verification
@@ -104,6 +105,9 @@ def render_report(verification: Verification) -> str:
     lines += [
         f"| {check.name} | {_MARKS.get(check.outcome, '⚪ skipped')} | {_cell(check.detail)} |"
         for check in verification.checks
+    ]
+    lines += [
+        f"\n**{label.capitalize()}** {text}" for label, text in describe(verification.compatibility)
     ]
     for equivalence in verification.equivalences:
         lines += _numbers(equivalence)

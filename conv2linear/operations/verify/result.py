@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
@@ -41,7 +42,9 @@ class Verification(Result):
     """All checks of one checkpoint, and the equivalence check of each patch embedding.
 
     `checkpoint` and `source` are named as the caller named them; `source` is None where there was
-    nothing to compare with; `warnings` are about this machine and what was read, not faults.
+    nothing to compare with; `compatibility` says where it loads, by what is known of the loaders
+    (nothing where the files could not be read); `warnings` are about this machine and what was
+    read, not faults.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("passed", "verdict")
@@ -50,6 +53,7 @@ class Verification(Result):
     source: str | None
     checks: tuple[Check, ...]
     equivalences: tuple[Equivalence, ...]
+    compatibility: tuple[Loading, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

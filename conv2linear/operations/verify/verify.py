@@ -12,6 +12,10 @@ from conv2linear.operations.verify.checksums import (
     complete_record,
     hash_files,
 )
+from conv2linear.operations.verify.compatibility import (
+    check_recorded_compatibility,
+    find_compatibility,
+)
 from conv2linear.operations.verify.engine import check_transformers, parse_engine
 from conv2linear.operations.verify.equivalence import (
     check_equal,
@@ -73,12 +77,15 @@ CHECKS = (
     NamedCheck("recorded tensors", check_recorded_tensors, (need_record, need_checkpoint)),
     NamedCheck("recorded files", check_recorded_files, (need_record,)),
     NamedCheck("recorded edits", check_recorded_edits, (need_record,)),
+    NamedCheck("recorded loaders", check_recorded_compatibility, (need_record, need_linear)),
     NamedCheck(Step.FINITE.value, check_finite, (need_linear,)),
     NamedCheck(Step.EQUIVALENCE.value, check_equal, (need_linear,)),
     NamedCheck(Step.NUMERICS.value, check_numerics, (need_linear,)),
     NamedCheck("source", check_source, (need_source, need_linear)),
     NamedCheck(CHECKSUMS, check_checksums, (need_checksums, need_record)),
-    NamedCheck(f"engine {Engine.TRANSFORMERS}", check_transformers, (need_transformers,)),
+    NamedCheck(
+        f"engine {Engine.TRANSFORMERS}", check_transformers, (need_transformers, need_linear)
+    ),
 )
 
 
@@ -134,6 +141,7 @@ def verify(
         source=subject.source.repository.label if subject.source else None,
         checks=complete_record(subject, [check for check in made if check]),
         equivalences=subject.equivalences,
+        compatibility=find_compatibility(subject),
         warnings=told.warnings,
     )
 
