@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
     from tests.support.models import TinyModel  # the module loads torch and transformers
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
+
+
+def pytest_configure() -> None:
+    """Let no property test fail because the machine is busy; a GPU machine may lack hypothesis."""
+    if find_spec("hypothesis"):
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile(
+            "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
+        settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -46,8 +46,7 @@ def test_an_unknown_engine_is_refused_before_anything_is_opened(tmp_path: Path) 
 
 def test_what_transformers_built_is_described() -> None:
     assert describe_loaded_layer(LOADED) == (
-        "builds nn.Linear bfloat16 [128, 1176] with the file's values and output; "
-        "any version from 5.6 on is needed"
+        "builds nn.Linear bfloat16 [128, 1176] with the file's values and output"
     )
 
 
