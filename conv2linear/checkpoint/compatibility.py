@@ -65,6 +65,11 @@ class Loading(Result):
         return _NAMES.get(self.loader, self.loader)
 
     @property
+    def caveat(self) -> str:
+        """What to add where it was only read, with a space before it; empty otherwise."""
+        return " (read in its source, not run)" if self.evidence is Evidence.READ else ""
+
+    @property
     def loads(self) -> bool:
         """Whether the checkpoint loads, with or without the plugin."""
         return self.support in (Support.AS_IS, Support.WITH_PLUGIN)
@@ -192,7 +197,7 @@ def describe(loadings: Iterable[Loading]) -> tuple[tuple[str, str], ...]:
     lines = [("loads in", loading)] if loading else []
     for label, support in (("does not load in", Support.NO), ("not tried in", Support.NOT_TRIED)):
         lines += [
-            (label, f"{each.name}: {each.reason}{_mark(each)}")
+            (label, f"{each.name}: {each.reason}{each.caveat}")
             for each in own
             if each.support is support
         ]
@@ -203,10 +208,6 @@ def describe(loadings: Iterable[Loading]) -> tuple[tuple[str, str], ...]:
 
 def _describe(loading: Loading) -> str:
     if loading.support is Support.WITH_PLUGIN:
-        return f"{loading.name} with the plugin{_mark(loading)}"
+        return f"{loading.name} with the plugin{loading.caveat}"
     releases = f" {loading.versions}" if loading.versions else ""
-    return f"{loading.name}{releases} as it is{_mark(loading)}"
-
-
-def _mark(loading: Loading) -> str:
-    return " (read in its source, not run)" if loading.evidence is Evidence.READ else ""
+    return f"{loading.name}{releases} as it is{loading.caveat}"

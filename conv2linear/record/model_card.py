@@ -143,18 +143,18 @@ def _loading(facts: CardFacts) -> Iterator[str]:
     own = [each for each in facts.compatibility if each.loader in tuple(Loader)]
     for each in own:
         if each.support is Support.AS_IS:
-            yield f"{each.name} {each.versions or ''}".rstrip() + f" as it is: {each.reason}."
-        elif each.support is Support.WITH_PLUGIN:
-            yield f"{each.name} with the plugin, `{_INSTALL}` beside it: {each.reason}."
+            releases = f" {each.versions}" if each.versions else ""
+            yield f"{each.name}{releases} loads it as it is: {each.reason}{each.caveat}."
         elif each.support is Support.NO:
-            yield f"Not in {each.name}: {each.reason}."
-        else:
+            yield f"{each.name} does not load it: {each.reason}{each.caveat}."
+        elif each.support is Support.NOT_TRIED:
             yield f"{each.name} was not tried: {each.reason}."
-    closed = [each for each in facts.compatibility if each not in own and not each.loads]
-    if closed:
-        names = ", ".join(each.name for each in closed)
+    if engines := [f"{e.name}{e.caveat}" for e in own if e.support is Support.WITH_PLUGIN]:
+        need = "need" if len(engines) > 1 else "needs"
+        yield f"{' and '.join(engines)} {need} the plugin in the same environment: `{_INSTALL}`."
+    if closed := [each.name for each in facts.compatibility if each not in own and not each.loads]:
         original = f" Give them {_link(facts.origin)}." if facts.origin else ""
-        yield f"Not in {names}, which do not read this layout (by their sources).{original}"
+        yield f"{', '.join(closed)} cannot read this layout, by their sources.{original}"
 
 
 def _notes(facts: CardFacts) -> Iterator[str]:

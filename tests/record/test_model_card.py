@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conv2linear import convert, restore
+from conv2linear.checkpoint.compatibility import Traits, assess
+from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.errors import Conv2LinearWarning
 from conv2linear.record.model_card import (
     CardFacts,
@@ -20,6 +23,7 @@ from conv2linear.record.model_card import (
     find_front_matter_problem,
     remove_section,
 )
+from conv2linear.sources.base import Origin
 
 NO_FACTS = CardFacts(tool="0", origin=None, tensors=(), checks=())
 CARDS = {
@@ -148,3 +152,50 @@ def test_no_model_card_leaves_the_readme_alone(checkpoint: Path, tmp_path: Path)
     (checkpoint / "README.md").write_bytes(b"\xff not UTF-8")
     convert(checkpoint, tmp_path / "with", device="cpu", model_card=False)
     assert (tmp_path / "with" / "README.md").read_bytes() == b"\xff not UTF-8"
+
+
+LINEAR = Traits("glm4v_moe", Layout.LINEAR, "BF16", vision_tower="model.visual.", fuses=True)
+
+
+def section(traits: Traits, *, origin: Origin | None = None, is_quantized: bool = False) -> str:
+    facts = replace(
+        NO_FACTS, origin=origin, compatibility=assess(traits), is_quantized=is_quantized
+    )
+    return edit_model_card(None, facts)
+
+
+def test_the_card_says_how_to_load_what_loads_and_what_to_mind() -> None:
+    card = section(LINEAR)
+    assert "- transformers 5.6 or newer loads it as it is" in card
+    assert "- vLLM and SGLang need the plugin" in card
+    assert "llama.cpp, mlx-vlm, Megatron-Bridge cannot read this layout, by their sources." in card
+    assert 'llm_int8_skip_modules=["lm_head", "patch_embed.linear_proj"]' in card
+    assert "anything but FP8" in card
+    assert "LoRA adapters" in card
+
+
+def test_the_card_names_the_release_that_the_model_type_needs() -> None:
+    card = section(replace(LINEAR, model_type="glm5_next"))
+    assert "transformers 5.16.1 or newer loads it" in card
+    assert "llama.cpp" not in card
+
+
+def test_the_card_of_a_quantised_checkpoint_says_nothing_of_quantising_it() -> None:
+    card = section(replace(LINEAR, method="compressed-tensors"), is_quantized=True)
+    assert "load_in_4bit" not in card
+    assert "anything but FP8" not in card
+    assert "LoRA adapters" in card
+
+
+def test_the_card_promises_no_load_that_does_not_work() -> None:
+    card = section(replace(LINEAR, method="awq", transformers_problem="of its INT4 weights"))
+    assert "transformers does not load it: of its INT4 weights." in card
+    assert "loads it as it is" not in card
+    assert "Mind this" not in card
+    assert "vLLM (read in its source, not run)" in card
+
+
+def test_the_card_says_where_the_original_is() -> None:
+    card = section(LINEAR, origin=Origin("org/name", "f" * 40))
+    link = f"[org/name](https://huggingface.co/org/name/tree/{'f' * 40})"
+    assert f"by their sources. Give them {link}." in card
