@@ -13,6 +13,7 @@ from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
+    from conv2linear.equivalence.timing import Timing
     from conv2linear.operations.bench.bench import Bench
     from conv2linear.operations.bench.measure import LayerResult, Measurement
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
@@ -100,9 +101,12 @@ def _cells(measurement: Measurement) -> tuple[str, ...]:
 
 
 def _format_layer(result: LayerResult) -> str:
-    timing = result.timing
-    if timing is None:
+    if result.timing is None:
         return f"left out: {result.skipped}"
+    return _format_timing(result.timing)
+
+
+def _format_timing(timing: Timing) -> str:
     if timing.runs == 1:
         return f"{_format_seconds(timing.median_s)} (1 run)"
     quartiles = (
@@ -148,10 +152,8 @@ def _tower_rows(tower: Tower | None) -> list[tuple[str, str]]:
 
 
 def _format_tower(timing: TowerTiming) -> str:
-    later = timing.later
     return (
-        f"first embedding {_format_seconds(timing.first_s)} "
-        f"(after {_format_seconds(timing.load_s)} of loading), "
-        f"later {_format_seconds(later.median_s)} "
-        f"({_format_seconds(later.lower_quartile_s)} - {_format_seconds(later.upper_quartile_s)})"
+        f"first embedding {_format_timing(timing.first)} "
+        f"after {_format_seconds(timing.load.median_s)} of loading, "
+        f"later {_format_timing(timing.later)}"
     )

@@ -156,12 +156,13 @@ def _find_not_finite(**tensors: Tensor | None) -> str | None:
 
 
 def _median_time(layer: Callable[[Tensor], Tensor], patches: Tensor) -> float:
-    def run() -> None:
-        layer(patches)
+    def wait() -> None:
         wait_for(patches.device)
 
-    run()  # warms up the runs that count
-    return time_runs(run, runs=_SPEED_RUNS, budget_s=_SPEED_BUDGET_S).median_s
+    layer(patches)  # warms up the runs that count
+    wait()
+    runs, budget_s = _SPEED_RUNS, _SPEED_BUDGET_S
+    return time_runs(lambda: layer(patches), wait=wait, runs=runs, budget_s=budget_s).median_s
 
 
 def _judge_linear(run: _LayerRun, error: LayerError) -> tuple[Step | None, str | None]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.nn import functional
@@ -18,16 +21,47 @@ from conv2linear.errors import DeviceError
 _OUT_OF_MEMORY = ("not enough memory", "allocate memory", "out of memory", "ALLOC_FAILED")
 _MAX_MESSAGE = 200  # characters of what torch says
 _NEEDED_BYTES = 2**30  # of a GPU for the check, cuBLAS's and cuDNN's workspaces included
+_AUTO = "auto"
+_CPU = torch.device("cpu")
+
+Warn = Callable[[str], None]
+Computed = TypeVar("Computed")
+
+
+@dataclass(frozen=True)
+class ChosenDevice:
+    """The device to compute on, and the one that stands in where it cannot, None for none."""
+
+    device: torch.device
+    fallback: torch.device | None = None
+
+
+def choose_device(name: str, *, warn: Warn) -> ChosenDevice:
+    """Choose the device that `auto`, `cpu`, `cuda` or `cuda:N` names.
+
+    `auto` is CUDA where torch finds a device that can compute, with the CPU to fall back to, else
+    the CPU; `warn` is told where a device is passed over. What else is named has to do by itself.
+
+    Raises `DeviceError` for a name that is not known and a device that torch does not find.
+    """
+    if name != _AUTO:
+        return ChosenDevice(resolve_device(name))
+    if not torch.cuda.is_available():
+        return ChosenDevice(_CPU)
+    device = torch.device("cuda")
+    try:
+        _require_able(device)
+    except DeviceError as error:
+        warn(_pass_over(error))
+        return ChosenDevice(_CPU)
+    return ChosenDevice(device, fallback=_CPU)
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that this machine has.
+    """Turn `cpu`, `cuda` or `cuda:N` into a device that this machine has.
 
-    `auto` is CUDA where torch finds a device that can compute, else the CPU. Raises `DeviceError`
-    for a name that is not known and a device that torch does not find.
+    Raises `DeviceError` for a name that is not known and a device that torch does not find.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() and _is_able() else "cpu"
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
@@ -44,19 +78,48 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def compute_on(
+    chosen: ChosenDevice, compute: Callable[[torch.device], Computed], *, warn: Warn
+) -> Computed:
+    """Compute on the chosen device, and where it cannot, on its fallback, with a warning.
+
+    Raises `DeviceError` where no device can compute it.
+    """
+    if chosen.fallback is None:
+        return compute(chosen.device)
+    try:
+        return compute(chosen.device)
+    except DeviceError as error:
+        warn(_pass_over(error))
+    return compute(chosen.fallback)
+
+
+def _pass_over(error: DeviceError) -> str:
+    return f"{error}: this runs on the CPU instead"
+
+
 @contextlib.contextmanager
 def device_errors(device: torch.device) -> Iterator[None]:
-    """Turn what torch raises where a device cannot compute into `DeviceError`."""
+    """Turn what torch raises where a device cannot compute into `DeviceError`.
+
+    Afterwards a GPU has the memory back that torch would keep for what it computes next: another
+    process may need it.
+    """
     on_cuda = device.type == "cuda"
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        traceback.clear_frames(error.__traceback__)  # they hold tensors on the device
         if is_out_of_memory(error):
-            message, hint = f"not enough memory on {device} for the check", "free some memory"
+            message, hint = f"not enough memory on {device}", "free some memory"
         else:
             message = f"{device} cannot compute the linear layer: {first_line(error)}"
             hint = "try another version of torch"
         raise DeviceError(message, hint="use --device cpu" if on_cuda else hint) from error
+    finally:
+        if on_cuda:
+            with contextlib.suppress(RuntimeError):  # an error of CUDA may make all calls fail
+                torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -72,17 +135,18 @@ def first_line(error: Exception) -> str:
     return lines[0][:_MAX_MESSAGE] if lines else type(error).__name__
 
 
-def _is_able() -> bool:
-    """Tell whether the current CUDA device computes with this torch, and has memory to spare."""
+def _require_able(device: torch.device) -> None:
+    """Raise `DeviceError` where a CUDA device cannot compute, or has no memory to spare."""
     try:
-        with own_settings():
-            ones = torch.ones(8, 8, device="cuda", dtype=torch.float32)
+        with own_settings(), device_errors(device):
+            ones = torch.ones(8, 8, device=device, dtype=torch.float32)
             functional.linear(ones, ones).cpu()
             free_bytes, _ = torch.cuda.mem_get_info()
-    # Memory is full, this torch has no code for so old or new a device, or none for CUDA at all.
-    except (RuntimeError, AssertionError):
-        return False
-    return free_bytes >= _NEEDED_BYTES
+    except AssertionError as error:  # this torch has no code for CUDA
+        raise DeviceError(f"{device} cannot compute: {first_line(error)}") from error
+    if free_bytes < _NEEDED_BYTES:
+        free, needed = (f"{size / 1e9:.2g} GB" for size in (free_bytes, _NEEDED_BYTES))
+        raise DeviceError(f"{device} has {free} of free memory, the check may take {needed}")
 
 
 def wait_for(device: torch.device) -> None:

@@ -2,8 +2,8 @@
 
 Some settings belong to a thread: autocast, grad mode, the default device. Context managers of torch
 put them aside. The others belong to the whole process: the precision of float32 products, sums in
-reduced precision, deterministic algorithms. They are changed once, however many threads need them
-changed at a time, and put back when the last one is done.
+reduced precision, deterministic algorithms, how cuDNN chooses a kernel. They are changed once,
+however many threads need them changed at a time, and put back when the last one is done.
 
 The default dtype belongs to the process too. It is not changed: the check names every dtype.
 """
@@ -94,8 +94,12 @@ def _change(settings: list[_Setting]) -> contextlib.ExitStack:
 
 
 def _list_settings() -> list[_Setting]:
-    matmul = torch.backends.cuda.matmul
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     settings = [
+        # Which kernel cuDNN takes must not depend on what its benchmark measures this time.
+        _attribute(cudnn, "enabled", True),
+        _attribute(cudnn, "benchmark", False),
+        _attribute(cudnn, "deterministic", False),
         # Deterministic algorithms would refuse cuBLAS.
         _Setting(torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
         _reduction("allow_bf16_reduced_precision_reduction"),
@@ -104,12 +108,12 @@ def _list_settings() -> list[_Setting]:
     ]
     with contextlib.suppress(AttributeError, AssertionError):  # older than torch 2.7
         _ = matmul.allow_fp16_accumulation
-        settings.append(_attribute(matmul, "allow_fp16_accumulation"))
+        settings.append(_attribute(matmul, "allow_fp16_accumulation", False))
     return settings
 
 
-def _attribute(module: Any, name: str) -> _Setting:
-    return _Setting(lambda: getattr(module, name), lambda to: setattr(module, name, to), False)
+def _attribute(module: Any, name: str, wanted: Any) -> _Setting:
+    return _Setting(lambda: getattr(module, name), lambda to: setattr(module, name, to), wanted)
 
 
 def _reduction(name: str) -> _Setting:
@@ -118,7 +122,7 @@ def _reduction(name: str) -> _Setting:
     try:
         getattr(matmul, f"{name}_split_k")
     except (AttributeError, AssertionError):
-        return _attribute(matmul, name)
+        return _attribute(matmul, name, False)
     return _Setting(
         lambda: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")),
         lambda to: setattr(matmul, name, to),
@@ -141,7 +145,7 @@ def _float32_precision() -> list[_Setting]:
         ]
     return [
         _Setting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
-        _attribute(torch.backends.cudnn, "allow_tf32"),
+        _attribute(torch.backends.cudnn, "allow_tf32", False),
     ]
 
 

@@ -28,18 +28,28 @@ def summarise(times: Sequence[float]) -> Timing:
     return Timing(median, lower, upper, len(times))
 
 
-def time_runs(
-    call: Callable[[], object], *, runs: int, calls_per_run: int = 1, budget_s: float = math.inf
-) -> Timing:
-    """Time `call`, which returns once its work is done and has been warmed up by its caller.
+def do_nothing() -> None:
+    """Return at once: what is computed on the CPU is done when its call returns."""
 
-    Each run is the mean of `calls_per_run` calls. There are `runs` runs, or fewer where they have
-    spent `budget_s` seconds before, and one at least.
+
+def time_runs(
+    call: Callable[[], object],
+    *,
+    runs: int,
+    calls_per_run: int = 1,
+    budget_s: float = math.inf,
+    wait: Callable[[], object] = do_nothing,
+) -> Timing:
+    """Time `call`, which its caller has warmed up; `wait` returns once all its work is done.
+
+    Each run is the mean of `calls_per_run` calls, and ends with `wait`. There are `runs` runs, or
+    fewer where they have spent `budget_s` seconds before, and one at least.
     """
     times: list[float] = []
     while not times or (len(times) < runs and sum(times) * calls_per_run < budget_s):
         start = time.perf_counter()
         for _ in range(calls_per_run):
             call()
+        wait()
         times.append((time.perf_counter() - start) / calls_per_run)
     return summarise(times)

@@ -183,10 +183,10 @@ def _new_output(plan: ConversionPlan) -> NewOutput:
 
 def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence:
     """Check each patch embedding as the new header will show it; only their bytes are read."""
-    from conv2linear.equivalence.device import resolve_device  # loads torch
+    from conv2linear.equivalence.device import choose_device  # loads torch
     from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
-    torch_device = resolve_device(device)
+    chosen = choose_device(device, warn=progress.warn)
     headers = {file.name: file.header for file in plan.reshaped if file.header}
     outcomes: list[Equivalence] = []
     sha256: dict[str, str] = {}
@@ -194,14 +194,14 @@ def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence
         layer = read_layer(plan.checkpoint, embedding)
         sha256 |= layer.hashes()
         planned = headers[embedding.shard].tensors[embedding.name]
-        outcome = check_patch_embedding(layer, linear=planned, source=layer, device=torch_device)
+        outcome = check_patch_embedding(
+            layer, linear=planned, source=layer, device=chosen, warn=progress.warn
+        )
         if outcome.failure:
             raise CheckFailedError(
                 f"{embedding.name} is not the same map as a linear layer: {outcome.failure}",
                 hint="nothing has been saved",
             )
-        if outcome.warning:
-            progress.warn(outcome.warning)
         outcomes.append(outcome)
     return Evidence(tuple(outcomes), sha256)
 

@@ -11,13 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.checkpoint.header import TensorInfo
+from conv2linear.equivalence.device import ChosenDevice
 from conv2linear.equivalence.load import (
     StoredLayer,
     check_patch_embedding,
     load_tensor,
     read_layer,
 )
-from conv2linear.equivalence.outcome import Step
+from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.operations.convert import convert
 from tests.equivalence.kernels import CPU, SHAPE, each_dtype, make_kernel
 from tests.support.checkpoints import BIAS, WEIGHT
@@ -86,13 +88,23 @@ def test_a_layer_names_its_tensor_and_shows_none_of_its_bytes(source: Checkpoint
     assert len(text) < 1000
 
 
+def compare(layer: StoredLayer, linear: TensorInfo, source: StoredLayer) -> Equivalence:
+    """Check a layer on the CPU, where nothing is to be warned of."""
+    told: list[str] = []
+    outcome = check_patch_embedding(
+        layer, linear=linear, source=source, device=ChosenDevice(CPU), warn=told.append
+    )
+    assert told == []
+    return outcome
+
+
 def test_a_source_is_the_same_map_with_the_shape_that_its_linear_header_states(
     source: Checkpoint, linear: Checkpoint
 ) -> None:
     embedding = linear.patch_embeddings[0]
     stated = linear.headers[embedding.shard].tensors[WEIGHT]
     layer = first_layer(source)
-    outcome = check_patch_embedding(layer, linear=stated, source=layer, device=CPU)
+    outcome = compare(layer, stated, layer)
     assert outcome.failure is None
     assert outcome.basis_patches == 1176
 
@@ -103,9 +115,9 @@ def test_a_linear_weight_is_held_against_the_kernel_of_its_source(
     layer = first_layer(linear)
     stated = linear.headers[layer.embedding.shard].tensors[WEIGHT]
     original = first_layer(source)
-    assert check_patch_embedding(layer, linear=stated, source=original, device=CPU).failure is None
+    assert compare(layer, stated, original).failure is None
     damaged = replace(original, weight=bytes([original.weight[0] ^ 1]) + original.weight[1:])
-    outcome = check_patch_embedding(layer, linear=stated, source=damaged, device=CPU)
+    outcome = compare(layer, stated, damaged)
     assert outcome.failed_step == Step.EQUIVALENCE
     assert outcome.failure is not None
     assert outcome.failure.startswith("column 0 of the linear weight is not kernel[:, 0, 0, 0, 0]")
@@ -114,7 +126,7 @@ def test_a_linear_weight_is_held_against_the_kernel_of_its_source(
 def test_a_header_that_states_another_shape_is_found(source: Checkpoint) -> None:
     layer = first_layer(source)
     stated = source.headers[layer.embedding.shard].tensors[WEIGHT]  # still the kernel's shape
-    outcome = check_patch_embedding(layer, linear=stated, source=layer, device=CPU)
+    outcome = compare(layer, stated, layer)
     assert outcome.failed_step == Step.EQUIVALENCE
     assert outcome.failure is not None
     assert "expected torch." in outcome.failure

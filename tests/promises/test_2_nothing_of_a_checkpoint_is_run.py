@@ -12,6 +12,7 @@ import pytest
 
 import conv2linear
 from conv2linear.engines.process import clean_environment, run_module
+from conv2linear.operations.bench.inputs import BenchLimits
 from conv2linear.operations.bench.vision_tower import bench_tower
 from tests.support.damage import edit_json
 from tests.support.models import TinyModel
@@ -23,8 +24,10 @@ OF_PYTHON = ("typing", "json", "__future__", "dataclasses", "hashlib", "subproce
 PLANTED = (*OUTSIDE, *OF_PYTHON, "sitecustomize", "usercustomize", "conv2linear/__init__")
 SCRIPT = "import sys\nfrom conv2linear.cli import main\nif __name__ == '__main__':\n    main()\n"
 TOWER = (
-    "from pathlib import Path\nfrom conv2linear.operations.bench.vision_tower import bench_tower\n"
-    "tower = bench_tower(Path('.'), layout='conv3d', device='cpu', side=8)\n"
+    "from pathlib import Path\nfrom conv2linear.operations.bench.inputs import BenchLimits\n"
+    "from conv2linear.operations.bench.vision_tower import bench_tower\n"
+    "limits = BenchLimits(tower_side=8, tower_starts=1)\n"
+    "tower = bench_tower(Path('.'), layout='conv3d', device='cpu', limits=limits)\n"
     "assert tower.linear and tower.conv3d, tower.skipped\n"
 )
 
@@ -190,7 +193,8 @@ def test_remote_code_is_never_trusted(tiny_model: TinyModel, tmp_path: Path) -> 
         folder / "config.json",
         lambda config: config.update(auto_map={name: f"remote.{name}" for name in names}),
     )
-    tower = bench_tower(folder, layout="conv3d", device="cpu", side=8)
+    limits = BenchLimits(tower_side=8, tower_starts=1)
+    tower = bench_tower(folder, layout="conv3d", device="cpu", limits=limits)
     assert tower.linear
     conv2linear.convert(folder, tmp_path / "linear", device="cpu")
     verification = conv2linear.verify(tmp_path / "linear", engine="transformers", device="cpu")

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry
-from conv2linear.equivalence.device import describe_environment, resolve_device
+from conv2linear.equivalence.device import (
+    choose_device,
+    compute_on,
+    describe_environment,
+    device_errors,
+)
 from conv2linear.equivalence.load import read_layer
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.equivalence.settings import own_settings
@@ -73,28 +78,33 @@ def bench(
     limits, progress = limits or BenchLimits(), RecordedProgress(progress)
     if dtype is not None and dtype not in list(DTYPES):
         raise Conv2LinearError(f"dtype {dtype!r} is not known", hint=f"use {', '.join(DTYPES)}")
-    torch_device = resolve_device(device)
+    chosen = choose_device(device, warn=progress.warn)
     checkpoint = None
     if source is not None:
         progress.step("open")
         checkpoint = open_checkpoint(source)
     kernel, bias = _read_first_layer(checkpoint) if checkpoint else _make_random_layer()
     inputs = list_inputs(limits.inputs, Geometry(kernel.shape[0], *kernel.shape[1:4]))
-    measurements: list[Measurement] = []
-    with own_settings():
+
+    def measure(on: torch.device) -> tuple[Environment, list[Measurement]]:
+        measurements: list[Measurement] = []
         for name in DTYPES if dtype is None else (dtype,):
             progress.step(f"measure {name}")
-            measurements += measure_inputs(
-                kernel, bias, dtype=name, inputs=inputs, device=torch_device, limits=limits
-            )
-    environment = describe_environment(torch_device)
+            with own_settings(), device_errors(on):
+                measurements += measure_inputs(
+                    kernel, bias, dtype=name, inputs=inputs, device=on, limits=limits
+                )
+        return describe_environment(on), measurements
+
+    environment, measurements = compute_on(chosen, measure, warn=progress.warn)
     for warning in _find_wrong_conv3d(measurements, environment):
         progress.warn(warning)
     tower = None
     if source is not None and checkpoint and Path(source).is_dir() and limits.tower_side:
         progress.step("measure the vision tower")
-        folder, side = Path(source), limits.tower_side
-        tower = bench_tower(folder, layout=checkpoint.layout, device=str(torch_device), side=side)
+        tower = bench_tower(
+            Path(source), layout=checkpoint.layout, device=environment.device, limits=limits
+        )
     return Bench(
         source=checkpoint.repository.label if checkpoint else None,
         kernel_shape=tuple(kernel.shape),

@@ -47,13 +47,17 @@ class BenchLimits:
 
     `budget_s` is for the timed runs of one layer on one input. An input on which one run would
     take longer than `longest_run_s` is left out. The vision tower gets a square image of
-    `tower_side` patches along each side; None leaves it out.
+    `tower_side` patches along each side; None leaves it out. It is loaded `tower_starts` times in
+    each layout, or less often where that would take longer than `tower_budget_s`, and once at
+    least.
     """
 
     inputs: tuple[InputSize, ...] = INPUT_SIZES
     budget_s: float = 0.8
     longest_run_s: float = 5.0
     tower_side: int | None = 32  # a 448² image
+    tower_starts: int = 3
+    tower_budget_s: float = 45.0
 
 
 def list_inputs(sizes: Iterable[InputSize], geometry: Geometry) -> tuple[BenchInput, ...]:

@@ -22,7 +22,8 @@ from conv2linear.operations.bench.inputs import BenchInput, BenchLimits
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DISTINCT_PATCHES = 256  # a larger input repeats them
 _MAX_RUNS = 30
-_SHORTEST_RUN_S = 1e-3  # of several calls if need be: the clock and waiting for a GPU cost little
+_SHORTEST_RUN_S = 2e-3  # of several calls if need be: the clock and waiting for a GPU cost little
+_UNFORESEEN = 2.0  # times as long as was foreseen
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class _LayerMeter:
         if foreseen_s > limits.longest_run_s:
             return LayerResult(None, None, f"about {foreseen_s:.0f} s a run")
         try:
-            result = self._measure(count, limits.budget_s)
+            result = self._measure(count, limits.budget_s, foreseen_s=foreseen_s)
         except RuntimeError as error:  # of torch: memory is short, or there is no engine for it
             device = self._layers.weight.device
             reason = "not enough memory" if is_out_of_memory(error) else first_line(error)
@@ -126,34 +127,41 @@ class _LayerMeter:
             self._patch_s = result.timing.median_s / count
         return result
 
-    def _measure(self, count: int, budget_s: float) -> LayerResult:
+    def _measure(self, count: int, budget_s: float, *, foreseen_s: float) -> LayerResult:
         layers = self._layers
         distinct = random_patches(min(count, _DISTINCT_PATCHES), layers.weight, bias=layers.bias)
         patches = distinct.repeat(math.ceil(count / len(distinct)), 1)[:count]
 
-        def run() -> Tensor:
-            output = self._layer(patches)
+        def wait() -> None:
             wait_for(patches.device)
-            return output
 
-        wait_for(patches.device)
+        wait()
         start = time.perf_counter()
-        output = run()
+        output = self._layer(patches)
+        wait()
         first_s = time.perf_counter() - start
         ratio = _largest_over_bound(output, distinct, self._layers)
         del output  # a large one would be in memory together with the next
-        return LayerResult(_time_within(budget_s, run, first_s=first_s), ratio)
+        if budget_s <= first_s <= _UNFORESEEN * foreseen_s:
+            return LayerResult(summarise([first_s]), ratio)
+        return LayerResult(_time_within(budget_s, lambda: self._layer(patches), wait=wait), ratio)
 
 
-def _time_within(budget_s: float, call: Callable[[], object], *, first_s: float) -> Timing:
-    """Time a call that took `first_s` seconds before, until `budget_s` seconds are spent.
+def _time_within(
+    budget_s: float, call: Callable[[], object], *, wait: Callable[[], object]
+) -> Timing:
+    """Time a call until `budget_s` seconds are spent, and once at least.
 
-    That run has warmed up the others, and counts only where it has spent the budget by itself.
+    It ran before, which took as long as it takes to choose a kernel and to load it. How many calls
+    make a run is decided by the first one after that; it counts where it spends the budget alone.
     """
-    if first_s >= budget_s:
-        return summarise([first_s])
-    calls_per_run = max(1, math.ceil(_SHORTEST_RUN_S / max(first_s, 1e-6)))
-    return time_runs(call, runs=_MAX_RUNS, calls_per_run=calls_per_run, budget_s=budget_s)
+    warm = time_runs(call, runs=1, wait=wait)
+    if warm.median_s >= budget_s:
+        return warm
+    calls_per_run = max(1, math.ceil(_SHORTEST_RUN_S / max(warm.median_s, 1e-6)))
+    return time_runs(
+        call, runs=_MAX_RUNS, calls_per_run=calls_per_run, budget_s=budget_s, wait=wait
+    )
 
 
 def _largest_over_bound(output: Tensor, distinct: Tensor, layers: Layers) -> float:

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.engines.process import run_module
 from conv2linear.equivalence.timing import Timing, summarise
+from conv2linear.operations.bench.inputs import BenchLimits
 
 _LATER_RUNS = 5
-_TIMEOUT_S = 300  # for one layout: a CPU may be slow, but should not keep the user waiting
+_LATER_BUDGET_S = 5.0  # in one process
+_TIMEOUT_S = 300  # for one process: a CPU may be slow, but should not keep the user waiting
 _VISUAL_PREFIX = r"^(model\.)?visual\."
 
 
@@ -28,11 +31,12 @@ _VISUAL_PREFIX = r"^(model\.)?visual\."
 class TowerTiming:
     """Seconds to load the tower, to embed the first image after that, and to embed it again.
 
-    Loading counts from the import of transformers on.
+    Loading counts from the import of transformers on, until the weights are on the device. `load`
+    and `first` have a run for each process that was started.
     """
 
-    load_s: float
-    first_s: float
+    load: Timing
+    first: Timing
     later: Timing
 
 
@@ -46,37 +50,70 @@ class Tower:
     skipped: str | None
 
 
-def bench_tower(folder: Path, *, layout: str, device: str, side: int) -> Tower:
-    """Time the vision tower of the checkpoint in `folder` on an image of `side`² patches.
+@dataclass(frozen=True)
+class _Start:
+    """What one process measured, in seconds."""
+
+    load_s: float
+    first_s: float
+    later_s: list[float]
+
+
+class _NotMeasuredError(Exception):
+    """A tower could not be measured; the message says why."""
+
+
+def bench_tower(folder: Path, *, layout: str, device: str, limits: BenchLimits) -> Tower:
+    """Time the vision tower of the checkpoint in `folder` on a square image.
 
     Only the tower's own weights are loaded. A checkpoint that is linear already has no Conv3d to
-    compare with. What cannot be measured is skipped, never an error.
+    compare with. What cannot be measured is skipped, never an error. The layouts take turns, so
+    that what slows the machine down meanwhile slows both.
     """
+    side = limits.tower_side or 0
     if importlib.util.find_spec("transformers") is None:
         return Tower(side**2, None, None, "transformers is not installed")
-    timings: dict[str, TowerTiming | None] = {Layout.CONV3D: None, Layout.LINEAR: None}
     skipped = (
         None if layout == Layout.CONV3D else "the checkpoint is linear: its source has the Conv3d"
     )
-    for each in (Layout.CONV3D, Layout.LINEAR) if layout == Layout.CONV3D else (Layout.LINEAR,):
-        timings[each], failure = _run(folder, each, device, side)
-        skipped = skipped or failure
-    return Tower(side**2, timings[Layout.CONV3D], timings[Layout.LINEAR], skipped)
+    starts: dict[str, list[_Start]] = {Layout.CONV3D: [], Layout.LINEAR: []}
+    waiting = [Layout.CONV3D, Layout.LINEAR] if layout == Layout.CONV3D else [Layout.LINEAR]
+    begun = time.perf_counter()
+    for number in range(1, limits.tower_starts + 1):
+        for each in tuple(waiting):
+            try:
+                starts[each].append(_start(folder, each, device=device, side=side))
+            except _NotMeasuredError as error:
+                skipped = skipped or f"{each}: {error}"
+                waiting.remove(each)
+        spent_s = time.perf_counter() - begun
+        if spent_s * (number + 1) / number > limits.tower_budget_s:
+            break
+    conv3d, linear = (_summarise(starts[each]) for each in (Layout.CONV3D, Layout.LINEAR))
+    return Tower(side**2, conv3d, linear, skipped)
 
 
-def _run(
-    folder: Path, layout: str, device: str, side: int
-) -> tuple[TowerTiming | None, str | None]:
+def _summarise(starts: Sequence[_Start]) -> TowerTiming | None:
+    if not starts:
+        return None
+    return TowerTiming(
+        load=summarise([start.load_s for start in starts]),
+        first=summarise([start.first_s for start in starts]),
+        later=summarise([seconds for start in starts for seconds in start.later_s]),
+    )
+
+
+def _start(folder: Path, layout: str, *, device: str, side: int) -> _Start:
+    """Load and time one layout in a process; raises `_NotMeasuredError` where that fails."""
     arguments = (str(folder.resolve()), layout, device, str(side))
     try:
         done = run_module(__name__, *arguments, untrusted=folder, timeout_s=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return None, f"{layout}: not done after {_TIMEOUT_S} s"
+        raise _NotMeasuredError(f"not done after {_TIMEOUT_S} s") from None
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return None, f"{layout}: {reason}"
-    values = json.loads(done.stdout.splitlines()[-1])
-    return TowerTiming(values["load_s"], values["first_s"], summarise(values["later_s"])), None
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise _NotMeasuredError(lines[-1])
+    return _Start(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _main(folder: str, layout: str, device: str, side: int) -> None:
@@ -92,9 +129,9 @@ def _main(folder: str, layout: str, device: str, side: int) -> None:
     patches = torch.randn(side**2, projection.weight[0].numel(), generator=generator)
     patches = patches.to(device, tower.dtype)
     grid = torch.tensor([[1, side, side]], device=device)
-    times = []
+    times: list[float] = []
     with torch.inference_mode():
-        for _ in range(1 + _LATER_RUNS):
+        while len(times) < 2 or (len(times) <= _LATER_RUNS and sum(times[1:]) < _LATER_BUDGET_S):
             start = time.perf_counter()
             # To the CPU: the embedding is there only when the device has done its work.
             tower(patches, grid_thw=grid).pooler_output.cpu()

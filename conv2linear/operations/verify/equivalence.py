@@ -24,10 +24,11 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     shows that its bytes are the source's. Where nothing shows that, the weight is compared with
     nothing, and its numerics are measured all the same. Raises `DeviceError`, whatever the layout.
     """
-    from conv2linear.equivalence.device import resolve_device  # loads torch
+    from conv2linear.equivalence.device import choose_device  # loads torch
     from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
-    device = resolve_device(subject.options.device)
+    warn = subject.options.progress.warn
+    device = choose_device(subject.options.device, warn=warn)
     checkpoint, source = subject.checkpoint, subject.source
     if checkpoint is None or checkpoint.layout is Layout.CONV3D:
         return ()
@@ -47,9 +48,8 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
             linear=checkpoint.headers[embedding.shard].tensors[embedding.name],
             source=original,
             device=device,
+            warn=warn,
         )
-        if outcome.warning:
-            subject.options.progress.warn(outcome.warning)
         outcomes.append(outcome)
     return tuple(outcomes)
 

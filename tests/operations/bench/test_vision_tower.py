@@ -16,19 +16,30 @@ from conv2linear.operations.bench.vision_tower import bench_tower
 from conv2linear.operations.convert import convert
 from tests.support.models import TinyModel
 
+SHORT = BenchLimits(tower_side=8, tower_starts=1)
+
 
 def test_bench_times_the_tower_of_a_folder_in_both_layouts(
     limits: BenchLimits, tiny_model: TinyModel
 ) -> None:
-    tower = bench(tiny_model(), device="cpu", dtype="bf16", limits=limits).tower
+    twice = replace(limits, tower_starts=2, tower_budget_s=600)
+    tower = bench(tiny_model(), device="cpu", dtype="bf16", limits=twice).tower
     assert tower
     assert tower.skipped is None
     assert tower.patches == 1024
     for timing in (tower.conv3d, tower.linear):
         assert timing
-        assert timing.load_s > 0
-        assert timing.first_s > 0
-        assert timing.later.runs > 1
+        assert timing.load.runs == timing.first.runs == 2
+        assert 0 < timing.first.lower_quartile_s <= timing.first.upper_quartile_s
+        assert timing.load.median_s > 0
+        assert 2 <= timing.later.runs <= 10
+
+
+def test_no_start_begins_that_would_not_end_within_the_budget(tiny_model: TinyModel) -> None:
+    impatient = replace(SHORT, tower_starts=3, tower_budget_s=0)
+    tower = bench_tower(tiny_model(), layout="conv3d", device="cpu", limits=impatient)
+    assert tower.conv3d
+    assert tower.conv3d.first.runs == 1
 
 
 def test_the_tower_is_left_out_where_the_limits_have_no_side(
@@ -42,7 +53,7 @@ def test_the_tower_of_a_linear_checkpoint_has_no_conv3d_to_compare(
     tiny_model: TinyModel, tmp_path: Path
 ) -> None:
     convert(tiny_model(), tmp_path / "linear")
-    tower = bench_tower(tmp_path / "linear", layout="linear", device="cpu", side=8)
+    tower = bench_tower(tmp_path / "linear", layout="linear", device="cpu", limits=SHORT)
     assert tower.linear
     assert tower.conv3d is None
     assert tower.skipped
@@ -56,7 +67,7 @@ def test_the_tower_is_skipped_with_a_reason_where_a_weight_is_missing(
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.visual.blocks.0.attn.qkv.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    tower = bench_tower(folder, layout="conv3d", device="cpu", side=8)
+    tower = bench_tower(folder, layout="conv3d", device="cpu", limits=SHORT)
     assert tower.conv3d is tower.linear is None
     assert tower.skipped
     assert "blocks.0.attn.qkv.weight" in tower.skipped
@@ -66,5 +77,5 @@ def test_the_tower_is_skipped_with_a_reason_without_transformers(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    tower = bench_tower(tiny_model(), layout="conv3d", device="cpu", side=8)
+    tower = bench_tower(tiny_model(), layout="conv3d", device="cpu", limits=SHORT)
     assert tower.skipped == "transformers is not installed"
