@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.contents import snapshot
+from tests.support.devices import STAND_IN
 from tests.support.processes import Finished, RunCli
 
 if TYPE_CHECKING:
     from tests.support.models import TinyModel  # the module loads torch and transformers
+
+_SPARE_BYTES = 3 << 20  # of a GPU's memory
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
 
@@ -46,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes long: run with --slow"))
     needing = [item for item in items if item.get_closest_marker("cuda")]
-    if not needing:
+    if STAND_IN or not needing:
         return
     import torch
 
@@ -55,11 +59,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, torch finds none"))
 
 
+@pytest.fixture
+def needs_cuda() -> None:
+    """Skip a test of memory, streams or clocks of CUDA where another device stands in for it."""
+    if STAND_IN:
+        pytest.skip(f"needs CUDA itself, not {STAND_IN} in its place")
+
+
+@pytest.fixture
+def full_gpu(needs_cuda: None) -> Iterator[None]:
+    """Leave this process so little memory of the GPU that no kernel of GLM-4.5V's size fits."""
+    import torch
+
+    from tests.equivalence.kernels import check, make_kernel
+
+    check(make_kernel(), device=torch.device("cuda"))  # what cuBLAS takes for good is there before
+    gc.collect()
+    torch.cuda.empty_cache()
+    _, total_bytes = torch.cuda.mem_get_info()
+    limit_bytes = torch.cuda.memory_reserved() + _SPARE_BYTES
+    torch.cuda.set_per_process_memory_fraction(limit_bytes / total_bytes)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """Return a function that saves a tiny model once and returns its folder, not to be changed."""
     from tests.support.models import save_model
-    from tests.support.quantized_models import save_quantized_model
 
     root = tmp_path_factory.mktemp("models")
     saved: dict[str, Path] = {}
@@ -69,6 +96,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         if name not in saved:
             folder = root / str(len(saved))
             if quantized:
+                from tests.support.quantized_models import save_quantized_model
+
                 saved[name] = save_quantized_model(folder, model_type, kind=quantized, **options)
             else:
                 saved[name] = save_model(folder, model_type, **options)

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from conv2linear.equivalence.check import check_equivalence
 from conv2linear.equivalence.outcome import Equivalence
+from tests.support.devices import CUDA_NAME
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device(CUDA_NAME)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 SHAPE = (24, 3, 2, 4, 4)  # embed dim, channels, temporal patch, patch, patch
+REAL_SHAPE = (1536, 3, 2, 14, 14)  # of GLM-4.5V
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_device = pytest.mark.parametrize(
-    "device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.cuda)], ids=str
+    "device", [CPU, pytest.param(CUDA, marks=pytest.mark.cuda)], ids=["cpu", "cuda"]
 )
 
 

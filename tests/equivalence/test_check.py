@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from conv2linear.equivalence.outcome import Step
 from tests.equivalence.kernels import (
+    CPU,
     check,
     each_device,
     each_dtype,
@@ -26,23 +27,17 @@ from tests.equivalence.kernels import (
 def test_a_flattened_kernel_is_the_same_map(dtype: torch.dtype, device: torch.device) -> None:
     outcome = check(make_kernel(dtype), device=device)
     assert outcome.failure is None
-    assert outcome.warning is None
     assert outcome.dtype == str(dtype).removeprefix("torch.")
     assert outcome.basis_patches == 3 * 2 * 4 * 4
     assert outcome.sampled_patches > 256
     assert outcome.linear is not None
-    assert outcome.conv3d is not None
     assert 0 < outcome.linear.max_over_bound <= 1
-    assert 0 < outcome.conv3d.max_over_bound <= 1
+    if device == CPU:  # a GPU's Conv3d may be wrong
+        assert outcome.warning is None
+        assert outcome.conv3d is not None
+        assert 0 < outcome.conv3d.max_over_bound <= 1
     assert outcome.environment.torch == torch.__version__
     assert outcome.environment.device == str(device)
-
-
-@pytest.mark.cuda
-@each_dtype
-def test_the_real_shape_is_the_same_map_on_cuda(dtype: torch.dtype) -> None:
-    outcome = check(make_kernel(dtype, (1536, 3, 2, 14, 14)), device=torch.device("cuda"))
-    assert outcome.failure is None
 
 
 @pytest.mark.parametrize("bias", ["random", "zeros", None])
@@ -134,25 +129,34 @@ def test_another_shape_is_found_and_named(shape: tuple[int, ...]) -> None:
     assert "[24, 96]" in failure
 
 
-def test_a_linear_layer_over_its_bound_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_device
+def test_a_linear_layer_over_its_bound_is_a_failure(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linear = functional.linear
 
     def inexact(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return linear(patches, weight, bias) * (1 + is_dense(patches)[:, None] * 1e-3)
 
     monkeypatch.setattr(functional, "linear", inexact)
-    failure = check(make_kernel()).failure
+    failure = check(make_kernel(), device=device).failure
     assert failure is not None
     assert failure.startswith("linear layer exceeds its error bound")
 
 
-def test_a_linear_layer_that_forgets_the_bias_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_device
+def test_a_linear_layer_that_forgets_the_bias_is_a_failure(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linear = functional.linear
     monkeypatch.setattr(functional, "linear", lambda x, weight, bias=None: linear(x, weight))
-    assert check(make_kernel()).failure == "the zero patch does not give the bias"
+    assert check(make_kernel(), device=device).failure == "the zero patch does not give the bias"
 
 
-def test_a_linear_layer_that_gives_nan_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_device
+def test_a_linear_layer_that_gives_nan_is_a_failure(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linear = functional.linear
 
     def broken(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -161,12 +165,13 @@ def test_a_linear_layer_that_gives_nan_is_a_failure(monkeypatch: pytest.MonkeyPa
         return output
 
     monkeypatch.setattr(functional, "linear", broken)
-    assert check(make_kernel()).failure is not None
+    assert check(make_kernel(), device=device).failure is not None
 
 
+@each_device
 @pytest.mark.parametrize("fault", ["swapped channels", "inexact", "nan", "zeros", "no bias"])
 def test_a_broken_conv3d_is_a_warning_and_no_failure(
-    fault: str, monkeypatch: pytest.MonkeyPatch
+    fault: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conv3d = functional.conv3d
 
@@ -181,7 +186,7 @@ def test_a_broken_conv3d_is_a_warning_and_no_failure(
         }[fault]
 
     monkeypatch.setattr(functional, "conv3d", broken)
-    outcome = check(make_kernel())
+    outcome = check(make_kernel(), device=device)
     assert outcome.failure is None
     assert outcome.warning is not None
     assert outcome.warning.startswith("Conv3d on this machine")

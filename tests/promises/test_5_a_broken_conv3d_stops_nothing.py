@@ -21,7 +21,7 @@ from conv2linear.operations.bench.inputs import BenchLimits, InputSize
 from conv2linear.operations.verify.report import render_report
 from conv2linear.operations.verify.result import Verification
 from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest, parse_manifest
-from tests.equivalence.kernels import check, make_kernel
+from tests.equivalence.kernels import check, each_device, make_kernel
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import manifest_of
 from tests.support.damage import change_values, edit_json
@@ -59,12 +59,15 @@ def no_conv3d(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functional, "conv3d", raising(FAULTS["no engine"]))
 
 
-def test_a_conv3d_that_raises_is_a_warning_about_this_machine(fault: Exception) -> None:
-    outcome = check(make_kernel())
+@each_device
+def test_a_conv3d_that_raises_is_a_warning_about_this_machine(
+    fault: Exception, device: torch.device
+) -> None:
+    outcome = check(make_kernel(), device=device)
     assert outcome.failure is None
     reason = (str(fault).splitlines() or ["RuntimeError"])[0]
     assert outcome.warning == (
-        f"Conv3d on this machine cannot be computed: {reason} (torch {torch.__version__}): "
+        f"Conv3d on this machine cannot be computed: {reason} ({outcome.environment.versions}): "
         "the checkpoint is fine, the original layer is not"
     )
     assert outcome.conv3d is None

@@ -86,17 +86,6 @@ def test_a_result_is_data_for_json(limits: BenchLimits) -> None:
     assert first["speedup"] == result.measurements[0].speedup
 
 
-@pytest.mark.cuda
-def test_bench_measures_on_cuda_and_names_cudnn(limits: BenchLimits) -> None:
-    result = bench(device="cuda", limits=limits)
-    assert result.environment.device.startswith("cuda")
-    assert result.environment.cudnn
-    assert all(
-        measurement.linear.timing and measurement.conv3d.timing
-        for measurement in result.measurements
-    )
-
-
 @pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
 def test_bench_reports_a_conv3d_that_is_wrong_in_one_element(
     limits: BenchLimits, plant: Plant, value: float
