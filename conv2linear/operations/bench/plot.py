@@ -1,8 +1,11 @@
-"""Draw a `Bench`: time against patches, for both layers."""
+"""Draw a `Bench`: time against patches for both layers, and the time of the whole vision tower."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,16 @@ from conv2linear.errors import Conv2LinearError
 from conv2linear.files.disk_errors import write_errors
 from conv2linear.operations.bench.bench import Bench
 from conv2linear.operations.bench.measure import Measurement
+from conv2linear.operations.bench.vision_tower import Tower
 from conv2linear.paths import StrPath, parse_path
 
 _SUFFIXES = (".png", ".svg")
 _LAYERS = (("conv3d", "Conv3d", "#d55e00", "o"), ("linear", "linear", "#0072b2", "s"))
 _GREY = "#5f6368"
-_PANEL_INCHES = (4.9, 4.9)
+_PANEL_INCHES, _NOTES_INCHES = 4.2, 2.4  # wide
+_ROW_INCHES = 4.6  # high
+_CHARACTERS_PER_INCH = 11.5  # of the title, at its size
+_NOTE_CHARACTERS = 36  # in a line beside the panels
 
 
 def check_plot(path: StrPath) -> Path:
@@ -42,7 +49,8 @@ def check_plot(path: StrPath) -> Path:
 def plot_bench(bench: Bench, path: StrPath) -> None:
     """Draw one log-log panel for each dtype, with the speed-up between the lines.
 
-    The bands reach from the lower to the upper quartile.
+    The bands reach from the lower to the upper quartile. A vision tower that was measured has a
+    panel too. The legend, and what was left out with the reason, stand beside the panels.
 
     Args:
         bench: what `bench` has measured.
@@ -56,20 +64,40 @@ def plot_bench(bench: Bench, path: StrPath) -> None:
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     dtypes = list(dict.fromkeys(measurement.dtype for measurement in bench.measurements))
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(max(width * len(dtypes), 6.4), height), layout="constrained")
-    panels = figure.subplots(1, len(dtypes), sharex=True, sharey=True, squeeze=False)[0]
-    for panel, dtype in zip(panels, dtypes, strict=True):
+    towers = [bench.tower] if bench.tower and (bench.tower.conv3d or bench.tower.linear) else []
+    width, height, places = _arrange(len(dtypes) + len(towers))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    *panels, notes = (figure.add_subplot(place) for place in places(figure))
+    for panel, dtype in zip(panels, dtypes, strict=False):
+        panel.sharey(panels[0])
         _draw_panel(panel, [each for each in bench.measurements if each.dtype == dtype])
-        panel.set_title(dtype)
-    panels[0].set_ylabel("time of one call (ms)")
-    panels[0].plot([], [], color=_GREY, linestyle=":", label="speed-up (×) of linear")
-    panels[0].legend(loc="upper left", frameon=False)
-    figure.suptitle(_title(bench), fontsize=12)
-    figure.supxlabel("patches (input)", fontsize=10)
+        panel.set_title(f"patch embedding, {dtype}", fontsize=10.5)
+    for tower in towers:
+        _draw_tower(panels[-1], tower)
+    _draw_notes(notes, panels[0], list(_list_notes(bench)))
+    lines = textwrap.wrap(_title(bench), int(width * _CHARACTERS_PER_INCH))
+    figure.suptitle("\n".join(lines), fontsize=11)
     # Text in an SVG stays text.
     with write_errors(path), matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(path, dpi=160)
+
+
+def _arrange(count: int) -> tuple[float, float, Callable[[Any], list[Any]]]:
+    """Arrange panels in rows of two, and the notes in the place that is free, or beside them.
+
+    Returns width and height of the figure in inches, and what makes the places in it.
+    """
+    columns, rows = min(count, 2), math.ceil(count / 2)
+    widths = [_PANEL_INCHES] * columns
+    if is_full := count == columns * rows:
+        widths.append(_NOTES_INCHES)
+
+    def places(figure: Any) -> list[Any]:
+        grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
+        panels = [grid[number // columns, number % columns] for number in range(count)]
+        return [*panels, grid[:, -1] if is_full else grid[-1, -1]]
+
+    return sum(widths), rows * _ROW_INCHES, places
 
 
 def _draw_panel(panel: Any, measurements: list[Measurement]) -> None:
@@ -103,6 +131,8 @@ def _draw_panel(panel: Any, measurements: list[Measurement]) -> None:
         rotation_mode="anchor",
         fontsize=8,
     )
+    panel.set_xlabel("patches (input)", fontsize=9)
+    panel.set_ylabel("time of one call (ms)", fontsize=9)
     panel.margins(x=0.09, y=0.12)
 
 
@@ -121,14 +151,78 @@ def _mark_speedup(panel: Any, measurement: Measurement) -> None:
     low, high = sorted(each.median_s * 1e3 for each in (linear, conv3d))
     panel.plot([patches, patches], [low, high], color=_GREY, linewidth=0.9, linestyle=":")
     panel.annotate(
-        "Conv3d wrong" if measurement.conv3d.is_wrong else f"{measurement.speedup:.1f}×",
+        "wrong" if measurement.conv3d.is_wrong else _format_speedup(measurement.speedup or 0.0),
         (patches, high),
         xytext=(0, 7),
         textcoords="offset points",
-        fontsize=8.5,
+        fontsize=8,
         weight="bold",
         **style,
     )
+
+
+def _draw_tower(panel: Any, tower: Tower) -> None:
+    """Draw the time to the first and to a later embedding; whiskers reach to the quartiles."""
+    bars = ("first\nembedding", "later")
+    for number, (field, _, color, _) in enumerate(_LAYERS):
+        found = getattr(tower, field)
+        if found is None:
+            continue
+        for place, timing in enumerate((found.first, found.later)):
+            x, height = place + (number - 0.5) * 0.4, timing.median_s * 1e3
+            low, high = timing.lower_quartile_s * 1e3, timing.upper_quartile_s * 1e3
+            whiskers = [[height - low], [high - height]]
+            panel.bar(x, height, 0.36, color=color, yerr=whiskers, capsize=3, ecolor=_GREY)
+            panel.annotate(
+                _format_tick(float(f"{height:.3g}"), 0),
+                (x, high),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+    panel.yaxis.set_major_formatter(_format_tick)
+    panel.set_xticks(range(len(bars)), bars, fontsize=9)
+    panel.set_ylabel("time of one image (ms)", fontsize=9)
+    panel.set_title(f"vision tower, {tower.patches:,} patches", fontsize=10.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.minorticks_off()
+    panel.margins(x=0.12, y=0.15)
+
+
+def _draw_notes(notes: Any, panel: Any, texts: list[str]) -> None:
+    """Put the legend of a panel, and below it the notes, into a place of their own."""
+    handles, labels = panel.get_legend_handles_labels()
+    notes.axis("off")
+    (line,) = notes.plot([], [], color=_GREY, linestyle=":")
+    handles, labels = [*handles, line], [*labels, "speed-up of linear"]
+    notes.legend(handles, labels, loc="upper left", frameon=False, borderaxespad=0)
+    wrapped = ["\n".join(textwrap.wrap(text, _NOTE_CHARACTERS)) for text in texts]
+    style = {"va": "top", "fontsize": 7.5, "color": _GREY, "transform": notes.transAxes}
+    # However long they are, they do not make the panels smaller.
+    notes.text(0.02, 0.78, "\n\n".join(wrapped), in_layout=False, **style)
+
+
+def _list_notes(bench: Bench) -> Iterator[str]:
+    """Say how to read the chart, and name what was left out and what is wrong, each once."""
+    yield "Bands and whiskers: lower to upper quartile."
+    reasons: dict[str, list[str]] = {}
+    for each in bench.measurements:
+        for field, layer, _, _ in _LAYERS:
+            if reason := getattr(each, field).skipped:
+                reasons.setdefault(f"{layer}, {each.dtype}", []).append(
+                    f"{each.input.name} ({reason})"
+                )
+    for what, inputs in reasons.items():
+        yield f"Left out, {what}: {'; '.join(inputs)}."
+    if any(each.conv3d.is_wrong for each in bench.measurements):
+        yield "wrong: Conv3d computes something else than the layer on this machine."
+    if bench.tower and bench.tower.skipped:
+        yield f"Vision tower: {bench.tower.skipped}."
+
+
+def _format_speedup(speedup: float) -> str:
+    return f"{speedup:,.0f}×" if speedup >= 100 else f"{speedup:.1f}×"
 
 
 def _format_tick(milliseconds: float, position: int) -> str:
@@ -140,6 +234,6 @@ def _title(bench: Bench) -> str:
     where = environment.device_name
     where += f", {bench.threads} threads" if environment.device == "cpu" else ""
     return (
-        f"Patch embedding {list(bench.kernel_shape)}: Conv3d and the same map as a linear layer\n"
+        f"Patch embedding {list(bench.kernel_shape)}: Conv3d and the same map as a linear layer. "
         f"{where}, {environment.versions}"
     )

@@ -24,12 +24,11 @@ def make_checkpoint(folder: Path, *, device: str, depth: int | None = None) -> P
 
     from tests.support.models import make_config
 
-    tiny = make_config("glm4v_moe").to_dict()
-    vision = {} if depth is None else {"depth": depth}  # all else as transformers has it
-    text = {**tiny["text_config"], "hidden_size": 4096}
-    config = AutoConfig.for_model(
-        "glm4v_moe", **{**tiny, "text_config": text, "vision_config": vision}
-    )
+    config = make_config("glm4v_moe")
+    # The size of a token is that of the tower's output; all else of the tower is as it defaults.
+    text = config.text_config.to_dict() | {"hidden_size": 4096}
+    vision = {} if depth is None else {"depth": depth}
+    config = AutoConfig.for_model("glm4v_moe", text_config=text, vision_config=vision)
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
