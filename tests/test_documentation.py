@@ -26,6 +26,7 @@ GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 NAMES_IN_GUIDE = {
     "conv2linear.checkpoint.model_types": ("MODEL_TYPES",),
+    "conv2linear.checkpoint.refused_types": ("REFUSED_TYPES",),
     "conv2linear.operations.verify.verify": ("CHECKS",),
     "conv2linear.operations.verify.subject": ("Subject",),
     "conv2linear.record.manifest": ("SCHEMA_VERSION",),

@@ -8,6 +8,7 @@ from typing import Any
 
 from conv2linear.checkpoint.json_text import loads_document, remove_member, set_member
 from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry, ModelType
+from conv2linear.checkpoint.refused_types import REFUSED_TYPES
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 CONFIG_NAME = "config.json"
@@ -29,13 +30,17 @@ class ModelConfig:
     @property
     def supported_type(self) -> ModelType:
         """The row of this model type. Raises `UnsupportedCheckpointError` if there is none."""
-        try:
-            return MODEL_TYPES[self.model_type]
-        except KeyError:
-            raise UnsupportedCheckpointError(
-                f"{CONFIG_NAME}: model type {self.model_type!r} is not supported",
-                hint=f"supported are {', '.join(sorted(MODEL_TYPES))}",
-            ) from None
+        row = MODEL_TYPES.get(self.model_type)
+        if row is not None:
+            return row
+        message = f"{CONFIG_NAME}: model type {self.model_type!r} is not supported"
+        refused = REFUSED_TYPES.get(self.model_type)
+        if refused is not None:
+            reason, hint = refused.refusal.reason, refused.refusal.hint
+            raise UnsupportedCheckpointError(f"{message}: {reason}", hint=hint)
+        raise UnsupportedCheckpointError(
+            message, hint=f"supported are {', '.join(sorted(MODEL_TYPES))}"
+        )
 
     @property
     def geometry(self) -> Geometry:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 # The module that transformers builds for a linear patch embedding, in the loaded model.
@@ -44,17 +45,34 @@ class Geometry:
         return (self.embed_dim, self.in_features)
 
 
+_VLLM = frozenset({Loader.VLLM})
+_BOTH = frozenset({Loader.VLLM, Loader.SGLANG})
+_NONE: frozenset[Loader] = frozenset()
+
+
 @dataclass(frozen=True)
 class ModelType:
     """A model type: what a size defaults to that its config lacks, and whether there is a bias.
 
-    The defaults are those of the type's vision config class in transformers 5.23.
+    The defaults are those of the type's vision config class in transformers 5.24. `vision_module`
+    is the vision tower in the loaded model, whatever stands before the names in the checkpoint.
+    `classes_in` are the engines with a model class of their own for it, whose patch embedding is
+    the `Conv3dLayer` that the plugins hook (read in vLLM 0.32.0 and SGLang 0.5.23); `run_in` those
+    in which `scripts/check_engine` has run it, original against linear.
     """
 
     model_type: str
     embed_dim: int
     patch_size: int = 14
     has_bias: bool = True
+    vision_module: str = "model.visual"
+    classes_in: frozenset[Loader] = _BOTH
+    run_in: frozenset[Loader] = _NONE
+
+    @property
+    def linear_module(self) -> str:
+        """The module that transformers builds for the linear layer, in the loaded model."""
+        return f"{self.vision_module}.patch_embed.linear_proj"
 
     def geometry(self, vision_config: Mapping[str, Any]) -> Geometry:
         """Read the sizes from config.json's `vision_config`.
@@ -90,18 +108,28 @@ class ModelType:
 MODEL_TYPES = {
     row.model_type: row
     for row in (
-        ModelType("glm4v", embed_dim=1536),  # GLM-4.1V, GLM-4.6V-Flash
-        ModelType("glm4v_moe", embed_dim=1536),  # GLM-4.5V, GLM-4.6V
-        ModelType("glm46v", embed_dim=1536),
-        ModelType("glm_ocr", embed_dim=1024),
+        ModelType("glm4v", embed_dim=1536, run_in=_BOTH),  # GLM-4.1V, GLM-4.6V-Flash
+        ModelType("glm4v_moe", embed_dim=1536, run_in=_BOTH),  # GLM-4.5V, GLM-4.6V
+        ModelType("glm46v", embed_dim=1536, classes_in=_NONE),
+        ModelType("glm_ocr", embed_dim=1024, run_in=_BOTH),
         ModelType("glm5_next", embed_dim=1024),
-        # No GLM, but the same layer. Not here: qwen2_vl and qwen2_5_vl, whose fused layer
-        # transformers 5.23 leaves with random weights, and minimax_m3_vl, which it does not fuse.
+        # No GLM, but the same layer. Those that look alike and are not here: refused_types.py.
         ModelType("qwen3_vl", embed_dim=1152, patch_size=16),
         ModelType("qwen3_vl_moe", embed_dim=1152, patch_size=16),
         ModelType("qwen3_5", embed_dim=1152, patch_size=16),
         ModelType("qwen3_5_moe", embed_dim=1152, patch_size=16),
-        ModelType("exaone4_5", embed_dim=3584, has_bias=False),
-        ModelType("cohere_compass", embed_dim=1152, patch_size=16),
+        ModelType("qwen4_exp", embed_dim=1152, patch_size=16),
+        # Saved without any prefix, `patch_embed.proj.weight`; its shards lie in sub-folders. The
+        # engines know it as Cosmos3ForConditionalGeneration, as published configs name it.
+        ModelType("cosmos3_omni", embed_dim=1152, patch_size=16),
+        ModelType("exaone4_5", embed_dim=3584, has_bias=False, classes_in=_VLLM),
+        ModelType("cohere_compass", embed_dim=1152, patch_size=16, classes_in=_VLLM),
+        ModelType(
+            "hyperclovax_vision_v2",
+            embed_dim=3584,
+            has_bias=False,
+            vision_module="model.vision_model",
+            classes_in=_NONE,  # vLLM's is for the published model type, "vlm"
+        ),
     )
 }

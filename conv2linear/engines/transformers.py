@@ -86,9 +86,13 @@ def _read_tensors(folder: str) -> tuple[Any, Any]:
 
     from safetensors import safe_open
 
+    index = Path(folder) / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.is_file():  # its shards may lie in sub-folders
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
     found: dict[str, Any] = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(path, framework="pt") as shard:
+    for name in sorted(names):
+        with safe_open(Path(folder) / name, framework="pt") as shard:
             for key in shard.keys():  # noqa: SIM118 - a shard is not a dictionary
                 if "patch_embed." in key and "proj." in key:
                     found[key.rpartition(".")[2]] = shard.get_tensor(key)

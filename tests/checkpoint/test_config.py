@@ -16,7 +16,6 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from conv2linear.checkpoint.config import enable_fusion, parse_config
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
-from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.models import GLM_TYPES, TinyModel
 
 
@@ -27,19 +26,20 @@ def text_of(**values: Any) -> str:
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_a_size_that_is_left_out_is_what_transformers_takes_for_it(model_type: str) -> None:
     defaults = CONFIG_MAPPING[model_type]()
-    if (
-        getattr(defaults.text_config, "rope_parameters", None) == {}
-    ):  # no model can be made of this type's defaults
+    text = defaults.text_config
+    if getattr(text, "rope_parameters", None) == {}:  # no model can be made of these defaults
         rope = {"rope_type": "default", "rope_theta": 10000.0}
-        layer_types = set(defaults.text_config.layer_types)
-        defaults.text_config.rope_parameters = dict.fromkeys(layer_types, rope)
+        text.rope_parameters = dict.fromkeys(set(text.layer_types), rope)
+    if model_type == "qwen4_exp":  # nor of these
+        text.indexer_n_heads, text.indexer_kv_heads, text.indexer_head_dim = 2, 1, 256
+        text.indexer_budget, text.indexer_compress_ratio = 64, 4
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(defaults)
     parameters = dict(model.named_parameters())
     config = parse_config(text_of(model_type=model_type, vision_config={}))
-    kernel = parameters[WEIGHT]
-    assert config.geometry.kernel_shape == tuple(kernel.shape)
-    assert config.supported_type.has_bias == (BIAS in parameters)
+    conv3d = f"{config.supported_type.vision_module}.patch_embed.proj"
+    assert config.geometry.kernel_shape == tuple(parameters[f"{conv3d}.weight"].shape)
+    assert config.supported_type.has_bias == (f"{conv3d}.bias" in parameters)
 
 
 @pytest.mark.parametrize("model_type", GLM_TYPES)

@@ -27,7 +27,7 @@ def assert_loaded_whole(loaded: Loaded) -> None:
     assert loaded.mismatched == []
     assert loaded.errors == []
     assert loaded.patch_embedding_class.startswith("Fused")
-    assert loaded.projection == "linear_proj"
+    assert loaded.projection.endswith(".linear_proj")
     assert loaded.projection_class == "torch.nn.modules.linear.Linear"
     assert loaded.projection_is_the_file
 

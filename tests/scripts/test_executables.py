@@ -17,6 +17,7 @@ EXECUTABLES = sorted(path for path in FOLDER.iterdir() if path.is_file() and not
 NAMES = {
     *("setup", "test", "demo", "cuda"),
     *("benchmark", "chaos", "fuzz", "mutate", "check_engine", "hub_traffic"),
+    "model_types",
 }
 
 

@@ -26,7 +26,11 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What transformers made of a checkpoint; `projection` is `linear_proj` or `proj`."""
+    """What transformers made of a checkpoint.
+
+    `projection` is the name of the patch embedding's layer in the model: it ends in `linear_proj`
+    or `proj`.
+    """
 
     missing: list[str]
     unexpected: list[str]
@@ -64,9 +68,10 @@ def _main(checkpoint: Path, result: Path) -> None:
     model, info = AutoModelForImageTextToText.from_pretrained(
         checkpoint, dtype="auto", output_loading_info=True
     )
-    embedding = model.eval().model.visual.patch_embed
-    name = "linear_proj" if hasattr(embedding, "linear_proj") else "proj"
-    projection = getattr(embedding, name)
+    (name,) = (n for n, _ in model.eval().named_modules() if n.endswith("patch_embed"))
+    embedding = model.get_submodule(name)
+    name += ".linear_proj" if hasattr(embedding, "linear_proj") else ".proj"
+    projection = model.get_submodule(name)
     is_the_file = _is_the_file(projection, checkpoint)
     with torch.inference_mode():
         logits = model(**image_inputs(model.config, model.dtype)).logits
@@ -86,7 +91,7 @@ def _main(checkpoint: Path, result: Path) -> None:
 
 def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
     tensors: dict[str, torch.Tensor] = {}
-    for shard in checkpoint.glob("*.safetensors"):
+    for shard in checkpoint.rglob("*.safetensors"):
         with safe_open(shard, framework="pt") as file:
             names = [name for name in file.keys() if "patch_embed.proj." in name]  # noqa: SIM118
             tensors |= {name.rpartition(".")[2]: file.get_tensor(name) for name in names}

@@ -13,7 +13,15 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 GLM_TYPES = ("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glm5_next")
-OTHER_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "exaone4_5", "cohere_compass")
+OTHER_TYPES = (
+    *("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"),
+    *("exaone4_5", "cohere_compass", "hyperclovax_vision_v2"),
+)
+# Of REFUSED_TYPES, those that transformers would load with a random layer.
+RANDOM_TYPES = (
+    *("glmga", "qwen2_vl", "qwen2_5_vl"),
+    *("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"),
+)
 TinyModel = Callable[..., Path]  # what the fixture `tiny_model` is
 IMAGE_TOKEN, VIDEO_TOKEN = 1000, 1001
 GRID = [[1, 8, 8]]  # 64 patches, which merge to 16 image tokens
@@ -21,11 +29,13 @@ GRID = [[1, 8, 8]]  # 64 patches, which merge to 16 image tokens
 
 def make_config(model_type: str, **sizes: int) -> Any:
     """Return a config; `sizes` are `patch_size` and `temporal_patch_size` of a GLM."""
-    if model_type in GLM_TYPES:
+    if model_type in (*GLM_TYPES, "glmga"):
         return _glm_config(model_type, **sizes)
     assert not sizes, f"the sizes of {model_type} are not to be chosen here"
+    parts = {"audio_config": _AUDIO_CONFIG} if model_type.endswith("_thinker") else {}
     return AutoConfig.for_model(
         model_type,
+        **parts,
         text_config=_other_text_config(model_type),
         vision_config=_other_vision_config(model_type),
         image_token_id=IMAGE_TOKEN,
@@ -107,9 +117,32 @@ def _next_text_config() -> dict[str, Any]:
     }
 
 
+# Of the text config of one type, and of no other; a value takes the place of the common one.
+_TEXT_OF_TYPE: dict[str, dict[str, Any]] = {
+    # The fourth layer of qwen3_5 is the first with full attention.
+    "qwen3_5": {"num_hidden_layers": 4},
+    "qwen3_5_moe": {"num_hidden_layers": 4},
+    "qwen4_exp": {  # the fourth layer is the first with indexed attention
+        "num_hidden_layers": 4,
+        "shared_expert_intermediate_size": 64,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "hc_lowrank": 16,
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 32,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+    },
+    "exaone4_5": {"model_type": "exaone4"},
+}
+
+
 def _other_text_config(model_type: str) -> dict[str, Any]:
     rotary, sections = (0.5, [4, 2, 2])
-    if model_type in ("exaone4_5", "qwen2_vl"):
+    if model_type in ("exaone4_5", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni_thinker"):
         rotary, sections = (1.0, [8, 4, 4])
     rope: dict[str, Any] = {
         "rope_type": "default",
@@ -121,8 +154,7 @@ def _other_text_config(model_type: str) -> dict[str, Any]:
         "hidden_size": 128,
         "intermediate_size": 256,
         "moe_intermediate_size": 64,
-        # The fourth layer of qwen3_5 is the first with full attention.
-        "num_hidden_layers": 4 if model_type.startswith("qwen3_5") else 2,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,
@@ -134,15 +166,26 @@ def _other_text_config(model_type: str) -> dict[str, Any]:
         "bos_token_id": 2,
         "max_position_embeddings": 2048,
         "rope_parameters": rope,
-    }
-    if model_type == "exaone4_5":
-        text["model_type"] = "exaone4"
+    } | _TEXT_OF_TYPE.get(model_type, {})
+    if model_type == "hyperclovax_vision_v2":
+        del text["rope_parameters"]  # its text model has one axis of positions
     if model_type == "cohere_compass":
         text |= {
             "layer_types": ["full_attention"] * 2,
             "rope_parameters": {"full_attention": rope},
         }
     return text
+
+
+_AUDIO_CONFIG = {
+    "d_model": 64,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 32,
+    "output_dim": 128,
+    "downsample_hidden_size": 32,
+}
 
 
 def _other_vision_config(model_type: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from conv2linear.operations.bench.inputs import BenchLimits
 _LATER_RUNS = 5
 _LATER_BUDGET_S = 5.0  # in one process
 _TIMEOUT_S = 300  # for one process: a CPU may be slow, but should not keep the user waiting
-_VISUAL_PREFIX = r"^(model\.)?visual\."
+_VISUAL_PREFIX = r"^(model\.)?(visual|vision_model)\."  # as checkpoints name the tower, if at all
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_a_pushed_repository_downloaded_by_the_real_client_is_sound(
     assert {check.outcome for check in verification.checks} == {"pass"}
     loaded = load_in_transformers.load(folder, tmp_path / "result.safetensors")
     assert (loaded.missing, loaded.unexpected, loaded.mismatched) == ([], [], [])
-    assert loaded.projection == "linear_proj"
+    assert loaded.projection == "model.visual.patch_embed.linear_proj"
     assert loaded.projection_is_the_file
     restore(folder, tmp_path / "restored")
     assert read_files(tmp_path / "restored") == read_files(source)
