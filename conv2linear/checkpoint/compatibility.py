@@ -12,13 +12,12 @@ from conv2linear.checkpoint.loader_facts import (
     FIRST_FUSING_RELEASE,
     FIRST_RELEASE,
     METHODS_RUN,
-    NO_CLASS,
     OTHER_LOADERS,
-    RUN_IN_ENGINES,
     RUN_IN_TRANSFORMERS,
     RUN_RELEASES,
 )
 from conv2linear.checkpoint.loaders import Loader
+from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
 from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
 from conv2linear.result import Result
@@ -158,7 +157,8 @@ def _assess_transformers(traits: Traits) -> Loading:
 
 def _assess_engine(engine: Loader, traits: Traits) -> Loading:
     name = str(engine)
-    if traits.model_type in NO_CLASS[engine]:
+    model_type = MODEL_TYPES[traits.model_type]
+    if engine not in model_type.classes_in:
         return Loading(name, Support.NOT_TRIED, f"it has no class for {traits.model_type}")
     if traits.layout is Layout.CONV3D:
         return Loading(name, Support.AS_IS, "a Conv3d kernel is what it expects")
@@ -168,7 +168,7 @@ def _assess_engine(engine: Loader, traits: Traits) -> Loading:
     if traits.vision_tower not in _USUAL_TOWERS:
         return Loading(name, Support.NOT_TRIED, f"a weight named {traits.vision_tower}patch_embed")
     is_run = (
-        traits.model_type in RUN_IN_ENGINES
+        engine in model_type.run_in
         and traits.method in (None, *METHODS_RUN[engine])
         and traits.dtype == "BF16"
         and traits.vision_tower == _USUAL_TOWERS[0]

@@ -1,7 +1,8 @@
 """What is known of the loaders: which releases, which model types, and how it was found out.
 
 *Run* is what the project's own tests and scripts load; *read* is from a loader's source (releases
-of July and August 2026).
+of July and August 2026). Which model types an engine has a class for, and runs, is in
+`MODEL_TYPES`.
 """
 
 from __future__ import annotations
@@ -24,18 +25,11 @@ FIRST_RELEASE = {
 }
 # Methods of quantization of which a linear checkpoint was loaded, beside none at all.
 RUN_IN_TRANSFORMERS = frozenset({"compressed-tensors"})
-# What `scripts/check_engine` runs, in bfloat16, original against linear.
-RUN_IN_ENGINES = frozenset({"glm4v", "glm4v_moe", "glm_ocr"})
 METHODS_RUN = {
     Loader.VLLM: frozenset({"compressed-tensors"}),
     Loader.SGLANG: frozenset[str](),
 }
 RUN_RELEASES = {Loader.VLLM: "0.32.0", Loader.SGLANG: "0.5.23"}
-# Model types of which the releases above have no class.
-NO_CLASS = {
-    Loader.VLLM: frozenset[str](),
-    Loader.SGLANG: frozenset({"exaone4_5", "cohere_compass"}),
-}
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,23 @@ def test_what_no_engine_has_run_is_marked_as_read(change: dict[str, str]) -> Non
     assert "vLLM with the plugin (read in its source, not run)" in text["loads in"]
 
 
-def test_a_model_type_without_a_class_in_an_engine_is_not_tried_there() -> None:
-    traits = replace(LINEAR, model_type="exaone4_5")
-    assert in_loader(traits, Loader.SGLANG).support is Support.NOT_TRIED
-    assert "not tried in" in dict(describe(assess(traits)))
+@pytest.mark.parametrize(
+    ("model_type", "engines"),
+    [
+        ("exaone4_5", {Loader.VLLM}),
+        ("glm46v", set()),
+        ("hyperclovax_vision_v2", set()),
+        ("qwen4_exp", {Loader.VLLM, Loader.SGLANG}),
+    ],
+)
+def test_a_model_type_without_a_class_in_an_engine_is_not_tried_there(
+    model_type: str, engines: set[Loader]
+) -> None:
+    traits = replace(LINEAR, model_type=model_type)
+    for engine in (Loader.VLLM, Loader.SGLANG):
+        expected = Support.WITH_PLUGIN if engine in engines else Support.NOT_TRIED
+        assert in_loader(traits, engine).support is expected
+    assert ("not tried in" in dict(describe(assess(traits)))) is (len(engines) < 2)
 
 
 def test_the_fused_layout_is_for_transformers_alone() -> None:

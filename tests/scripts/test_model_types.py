@@ -6,6 +6,7 @@ import pytest
 
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.refused_types import REFUSED_TYPES
+from scripts.lib.engine_check.tiny_models import MODEL_TYPES as SERVED
 from scripts.lib.model_types import KNOWN_PATTERNS, Survey, judge, survey_transformers
 
 
@@ -59,3 +60,8 @@ def test_a_row_that_is_taken_out_is_missed() -> None:
         ("glmga", "new"),
         ("qwen4_exp", "new"),
     ]
+
+
+def test_nothing_is_said_to_be_run_in_an_engine_that_check_engine_does_not_serve() -> None:
+    assert {name for name, row in MODEL_TYPES.items() if row.run_in} <= set(SERVED)
+    assert all(row.run_in <= row.classes_in for row in MODEL_TYPES.values())
