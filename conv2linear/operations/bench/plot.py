@@ -21,6 +21,7 @@ _LAYERS = (("conv3d", "Conv3d", "#d55e00", "o"), ("linear", "linear", "#0072b2",
 _GREY = "#5f6368"
 _PANEL_INCHES, _NOTES_INCHES = 4.2, 2.4  # wide
 _ROW_INCHES = 4.6  # high
+_MARGIN = 1.6  # between the first or last input and the edge of a panel, as a factor
 _CHARACTERS_PER_INCH = 11.5  # of the title, at its size
 _NOTE_CHARACTERS = 36  # in a line beside the panels
 
@@ -133,7 +134,9 @@ def _draw_panel(panel: Any, measurements: list[Measurement]) -> None:
     )
     panel.set_xlabel("patches (input)", fontsize=9)
     panel.set_ylabel("time of one call (ms)", fontsize=9)
-    panel.margins(x=0.09, y=0.12)
+    panel.margins(y=0.12)
+    counts = [each.input.patches for each in measurements]  # those that were left out, too
+    panel.set_xlim(min(counts) / _MARGIN, max(counts) * _MARGIN)
 
 
 def _mark_speedup(panel: Any, measurement: Measurement) -> None:

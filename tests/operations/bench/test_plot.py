@@ -15,6 +15,7 @@ from conv2linear.equivalence.timing import summarise
 from conv2linear.errors import OutputError
 from conv2linear.operations.bench.bench import Bench, bench
 from conv2linear.operations.bench.inputs import BenchLimits
+from conv2linear.operations.bench.measure import LayerResult
 from conv2linear.operations.bench.plot import plot_bench
 from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 from tests.operations.bench.conftest import Plant
@@ -90,6 +91,21 @@ def test_what_was_left_out_is_named_with_the_reason(
     assert "Left out, Conv3d, bf16: 308² (about" in words
     plot_bench(result, tmp_path / "chart.svg")
     assert "Left out" not in (tmp_path / "chart.svg").read_text()
+
+
+def test_an_input_that_both_layers_leave_out_has_its_place_in_the_panel(
+    result: Bench, tmp_path: Path
+) -> None:
+    first, last = result.measurements
+    absent = LayerResult(None, None, "about 9 s a run")
+    shown = replace(result, measurements=(first, replace(last, conv3d=absent, linear=absent)))
+    plot_bench(shown, tmp_path / "chart.svg")
+    root = ElementTree.parse(tmp_path / "chart.svg").getroot()
+    left, top, right, bottom = next(filter(None, map(box_of, groups_of(root, "axes_"))))
+    (mark,) = [text for text in root.iter() if text.text == "left out"]
+    (x, y) = map(float, re.findall(r"translate\(([\d.]+) ([\d.]+)\)", mark.get("transform", ""))[0])
+    assert left < x < right
+    assert top < y < bottom
 
 
 @pytest.mark.parametrize("with_tower", [False, True])
