@@ -37,7 +37,7 @@ class RefusedType:
     evidence: Evidence
 
 
-_KEEP = "leave it as it is: its Conv3d is the only layout that transformers loads"
+_KEEP = "leave it as it is: transformers loads it with its Conv3d"
 # transformers registers the conversion for the model type of the class, and looks it up by that of
 # the config.
 _REGISTERED_ELSEWHERE = Refusal(
