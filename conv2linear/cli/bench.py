@@ -30,15 +30,19 @@ def bench_command(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to measure.")
+        str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where to measure.")
     ] = "auto",
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="bf16|fp16|fp32", help="Measure this one only.", show_default=False),
+        typer.Option(
+            "--dtype", metavar="bf16|fp16|fp32", help="Measure this one only.", show_default=False
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png|FILE.svg", help="Draw a chart.", show_default=False),
+        typer.Option(
+            "--plot", metavar="FILE.png|FILE.svg", help="Draw a chart.", show_default=False
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -10,10 +10,16 @@ Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A folder, or org/name[@revision] on the Hub.")
 ]
 Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of a Hub repository.", show_default=False)
+    str | None,
+    typer.Option(
+        "--revision", help="Branch, tag or commit of a Hub repository.", show_default=False
+    ),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where the equivalence is checked.")
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda|cuda:N", help="Where the equivalence is checked."
+    ),
 ]
 Hardlink = Annotated[
     bool, typer.Option("--hardlink", help="Link unchanged files instead of copying them.")
@@ -21,7 +27,9 @@ Hardlink = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT if it is a checkpoint.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads that copy, download or hash.", show_default="4 to 8"),
+    typer.Option(
+        "--workers", min=1, help="Threads that copy, download or hash.", show_default="4 to 8"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[

@@ -25,7 +25,10 @@ def push_command(
     revision: Annotated[
         str | None,
         typer.Option(
-            metavar="BRANCH", help="Push to this branch; it is made if need be.", show_default=False
+            "--revision",
+            metavar="BRANCH",
+            help="Push to this branch; it is made if need be.",
+            show_default=False,
         ),
     ] = None,
     create_pr: Annotated[

@@ -26,6 +26,7 @@ def verify_command(
     source: Annotated[
         str | None,
         typer.Option(
+            "--source",
             metavar="SOURCE",
             help="Compare with a folder or Hub id, or `recorded`: the one on record.",
             show_default=False,
@@ -42,13 +43,17 @@ def verify_command(
     ] = False,
     engine: Annotated[
         str | None,
-        typer.Option(metavar="transformers", help="Load it for real.", show_default=False),
+        typer.Option(
+            "--engine", metavar="transformers", help="Load it for real.", show_default=False
+        ),
     ] = None,
     device: Device = "auto",
     workers: Workers = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.md", help="Write a Markdown report.", show_default=False),
+        typer.Option(
+            "--report", metavar="FILE.md", help="Write a Markdown report.", show_default=False
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import pytest
+from typer.models import OptionInfo
 
 import conv2linear
 from conv2linear.cli.app import app
@@ -62,6 +65,22 @@ def test_help_lists_the_commands_and_the_exit_codes(run_here: RunCli) -> None:
 def test_every_command_has_the_options_that_all_share(command: str, run_here: RunCli) -> None:
     text = run_here(command, "--help").stdout
     assert all(option in text for option in ("--json", "--quiet", "-q", "--debug"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_a_name_of_its_own(command: str) -> None:
+    """Releases of typer differ in the name that they make up: 0.27 took it from the metavar."""
+    (callback,) = (each.callback for each in app.registered_commands if each.name == command)
+    assert callback is not None
+    hints = get_type_hints(callback, include_extras=True)
+    given = {  # the first name stands where a default would, outside of Annotated
+        name: each.default
+        for name, hint in hints.items()
+        for each in getattr(hint, "__metadata__", ())
+        if isinstance(each, OptionInfo)
+    }
+    assert given.keys() >= {"json", "quiet", "debug"}
+    assert [name for name, first in given.items() if not str(first).startswith("--")] == []
 
 
 def test_engines_prints_what_the_function_returns(run_here: RunCli) -> None:
