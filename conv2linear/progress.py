@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +48,8 @@ class NoProgress:
 class RecordedProgress:
     """Passes all on to the caller's progress and keeps the warnings, for the result.
 
-    `progress` is what the caller gave; where that is None, a `NoProgress` takes its place.
+    A warning that comes again is passed on once. `progress` is what the caller gave; where that is
+    None, a `NoProgress` takes its place.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -69,8 +71,14 @@ class RecordedProgress:
 
     def warn(self, message: str) -> None:
         """Keep the warning, and pass it on."""
-        self._warnings.append(message)
-        self._progress.warn(message)
+        if message not in self._warnings:
+            self._warnings.append(message)
+            self._progress.warn(message)
+
+    def warn_all(self, messages: Iterable[str]) -> None:
+        """Keep several warnings, and pass them on."""
+        for message in messages:
+            self.warn(message)
 
 
 def _stack_level() -> int:

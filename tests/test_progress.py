@@ -34,13 +34,13 @@ def test_without_progress_a_warning_names_the_line_that_called() -> None:
     assert caught[0].filename == __file__
 
 
-def test_a_recorded_progress_passes_all_on_and_keeps_the_warnings() -> None:
+def test_a_recorded_progress_passes_each_warning_on_once_and_keeps_it() -> None:
     listener = Listener()
     recorded = RecordedProgress(listener)
     recorded.step("write", 5)
     recorded.advance(3)
     recorded.warn("first")
-    recorded.warn("second")
+    recorded.warn_all(["second", "first"])
     assert listener.told == [("write", 5), 3, "first", "second"]
     assert recorded.warnings == ("first", "second")
 
@@ -84,7 +84,17 @@ def test_a_progress_gets_the_warnings_instead(broken_card: Path, tmp_path: Path)
     assert conversion.warnings
 
 
-def test_a_plan_has_the_warnings_of_its_conversion(broken_card: Path) -> None:
-    assert any(
-        "not valid YAML" in each for each in conv2linear.plan_conversion(broken_card).warnings
-    )
+def test_a_plan_warns_as_its_conversion_does(broken_card: Path, tmp_path: Path) -> None:
+    with pytest.warns(Conv2LinearWarning, match="not valid YAML") as caught:
+        plan = conv2linear.plan_conversion(broken_card)
+    assert {warning.filename for warning in caught} == {__file__}
+    listener, of_the_run = Listener(), Listener()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = conv2linear.plan_conversion(broken_card, progress=listener)
+        conversion = conv2linear.convert(
+            broken_card, tmp_path / "out", device="cpu", progress=of_the_run
+        )
+    assert plan.warnings == told.warnings == conversion.warnings
+    assert listener.told == [("open", None), *plan.warnings]
+    assert [told for told in of_the_run.told if isinstance(told, str)] == list(plan.warnings)

@@ -68,9 +68,9 @@ def convert_command(
             "allow_unsafe_quantization": allow_unsafe_quantization,
             "changed_only": changed_only,
             "model_card": model_card,
+            "progress": progress,
         }
         if dry_run:
-            progress.step("open")
             plan = plan_conversion(source, out=out, **options)
             values, rows = plan.to_dict(), _plan_rows(plan, out)
         else:
@@ -79,7 +79,6 @@ def convert_command(
                 out,
                 device=device,
                 workers=workers,
-                progress=progress,
                 **options,
             )
             values, rows = conversion.to_dict(), _rows(conversion)

@@ -24,8 +24,7 @@ def inspect_command(
     with output.running() as progress:
         from conv2linear.operations.inspect import inspect_checkpoint  # not for --help
 
-        progress.step("read headers")
-        inspection = inspect_checkpoint(source, revision=revision)
+        inspection = inspect_checkpoint(source, revision=revision, progress=progress)
     output.result("inspect", inspection.to_dict(), key_value_table(*_rows(inspection)))
 
 

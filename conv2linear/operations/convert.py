@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
@@ -58,6 +58,7 @@ def plan_conversion(
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
+    progress: Progress | None = None,
 ) -> ConversionPlan:
     """Open a checkpoint and decide what converting it would do; nothing is written.
 
@@ -66,7 +67,8 @@ def plan_conversion(
     and `UnsafeQuantizationError`; with `out` also `OutputError` where a conversion would be
     refused to write there.
     """
-    target = None if out is None else parse_out(out)
+    target, told = None if out is None else parse_out(out), RecordedProgress(progress)
+    told.step("open")
     if target is not None:
         refuse_output(target, force=force, source=source)
     options = ConversionOptions(
@@ -82,7 +84,8 @@ def plan_conversion(
     if target is not None:
         writing = WriteOptions(hardlink=hardlink, force=force)
         refuse_impossible(plan.written, target, writing, new=_new_output(plan))
-    return plan
+    told.warn_all([*plan.warnings, *checkpoint.repository.warnings])
+    return replace(plan, warnings=told.warnings)
 
 
 def convert(
@@ -122,7 +125,6 @@ def convert(
     """
     target, told = parse_out(out), RecordedProgress(progress)
     writing = WriteOptions(hardlink=hardlink, force=force, workers=resolve_workers(workers))
-    told.step("open")
     plan = plan_conversion(
         source,
         out=target,
@@ -132,9 +134,8 @@ def convert(
         allow_unsafe_quantization=allow_unsafe_quantization,
         changed_only=changed_only,
         model_card=model_card,
+        progress=told,
     )
-    for warning in plan.warnings:
-        told.warn(warning)
     with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)
         told.step("check")
@@ -151,8 +152,7 @@ def convert(
         _read_back(plan, evidence, staging.folder)
         staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
         told.step("publish")
-        for warning in staging.publish():
-            told.warn(warning)
+        told.warn_all(staging.publish())
     return Conversion(
         source=plan.checkpoint.repository.label,
         out=target,

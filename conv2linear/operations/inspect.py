@@ -11,6 +11,7 @@ from conv2linear.checkpoint.quantization import read_quantization
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.paths import StrPath
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
+from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 
@@ -41,12 +42,13 @@ class Inspection(Result):
     `compatibility` says where it loads as it is. `converted` says where the result of `convert`
     would, `full` what that costs, and `changed_only` what an overlay costs; all None if it cannot
     be converted.
+    `warnings` are about what was read.
     """
 
     source: str
     origin: Origin | None
     model_type: str
-    layout: str
+    layout: Layout
     embeddings: tuple[InspectedEmbedding, ...]
     quantization: str | None
     shard_count: int
@@ -57,18 +59,25 @@ class Inspection(Result):
     full: Cost | None
     changed_only: Cost | None
     refusal_reason: str | None
+    warnings: tuple[str, ...] = ()
 
 
-def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspection:
+def inspect_checkpoint(
+    source: StrPath, *, revision: str | None = None, progress: Progress | None = None
+) -> Inspection:
     """Read config, index and headers of a checkpoint, and no tensor.
 
     Args:
         source: a folder, or `org/name[@revision]` on the Hub.
         revision: branch, tag or commit of a Hub repository.
+        progress: told of steps and warnings.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
     """
+    told = RecordedProgress(progress)
+    told.step("read headers")
     checkpoint = open_checkpoint(source, revision=revision)
+    told.warn_all(checkpoint.repository.warnings)
     quantization = read_quantization(checkpoint.config)
     full, overlay, refusal_reason = _plan_both(checkpoint)
     return Inspection(
@@ -95,6 +104,7 @@ def inspect_checkpoint(source: StrPath, *, revision: str | None = None) -> Inspe
         full=_cost(full),
         changed_only=_cost(overlay),
         refusal_reason=refusal_reason,
+        warnings=told.warnings,
     )
 
 

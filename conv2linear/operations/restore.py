@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conv2linear.checkpoint.header import read_header
-from conv2linear.errors import BadCheckpointError, CheckFailedError
-from conv2linear.files.hash import hash_file
+from conv2linear.errors import BadCheckpointError
 from conv2linear.output.preflight import refuse_impossible
-from conv2linear.output.readback import ExpectedTensor, hash_in_file, read_back_shard
 from conv2linear.output.replacement import NewOutput
+from conv2linear.output.restored import compare_files, read_back_tensors
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
 from conv2linear.output.write import prepare_staging, write_files
-from conv2linear.parallel import map_parallel, resolve_workers
+from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
-from conv2linear.plan.actions import Action, FileChange, PlannedFile, summarise_files
+from conv2linear.plan.actions import FileChange, summarise_files
 from conv2linear.plan.restore import RestorationPlan, plan_restoration
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.comparison import (
@@ -26,10 +22,9 @@ from conv2linear.record.comparison import (
     recover_git_attributes,
     refuse_changed_edits,
     refuse_changed_listing,
-    refuse_other_hash,
 )
 from conv2linear.record.converted import read_converted, read_manifest
-from conv2linear.record.manifest import FileRecord, Manifest, TensorRecord
+from conv2linear.record.manifest import Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
 from conv2linear.sources.base import Repository, read_optional_text
@@ -100,11 +95,10 @@ def restore(
         prepare_staging(plan.files, staging)
         write_files(plan.files, repository, texts=plan.texts, staging=staging, progress=told)
         told.step("read back")
-        _read_back(plan, manifest, staging.folder)
-        sizes_only = _check_hashes(plan, manifest, staging, progress=told)
+        read_back_tensors(plan, manifest, staging.folder)
+        sizes_only = compare_files(plan, manifest, staging, progress=told)
         told.step("publish")
-        for warning in staging.publish():
-            told.warn(warning)
+        told.warn_all(staging.publish())
     return Restoration(
         source=repository.label,
         out=target,
@@ -130,66 +124,3 @@ def _open_and_plan(repository: Repository, manifest: Manifest | None) -> Restora
     except BadCheckpointError as error:
         raise changed(f"{repository.label} is not what its record says: {error}") from error
     return plan_restoration(checkpoint, manifest, git_attributes=git_attributes)
-
-
-def _check_hashes(
-    plan: RestorationPlan, manifest: Manifest | None, staging: Staging, *, progress: Progress
-) -> tuple[str, ...]:
-    """Check the files by the hashes on record; return the names of those that have none.
-
-    What was copied is read where it was copied to, and a shard whose header was changed back where
-    it was read.
-    """
-    if manifest is None:
-        return ()
-    records = {record.name: record for record in manifest.files}
-    files = [file for file in plan.files if file.action is not Action.EDIT]
-    hashed = [
-        (records[file.name], path)
-        for file in files
-        if records[file.name].sha256 and (path := _path(file, staging))
-    ]
-    progress.step("compare with the record", sum(record.size_bytes for record, _ in hashed))
-
-    def check(item: tuple[FileRecord, Path], on_bytes: Callable[[int], None]) -> None:
-        record, path = item
-        refuse_other_hash(record, hash_file(path, on_bytes=on_bytes))
-
-    map_parallel(check, hashed, workers=staging.options.workers, progress=progress)
-    return tuple(file.name for file in files if records[file.name].sha256 is None)
-
-
-def _path(file: PlannedFile, staging: Staging) -> Path | None:
-    return file.info.path if file.action is Action.RESHAPE else staging.folder / file.name
-
-
-def _read_back(plan: RestorationPlan, manifest: Manifest | None, folder: Path) -> None:
-    """Compare every recorded tensor as it was written with the record, or with what was read."""
-    checkpoint = plan.checkpoint
-    recorded = {tensor.name: tensor.sha256 for tensor in manifest.tensors} if manifest else {}
-    expected: dict[str, dict[str, ExpectedTensor]] = {}
-    for e in checkpoint.patch_embeddings:
-        sha256 = recorded.get(e.name)
-        if sha256 is None:
-            sha256 = hashlib.sha256(checkpoint.read_tensor(e.shard, e.name)).hexdigest()
-        tensor = ExpectedTensor(e.geometry.kernel_shape, sha256)
-        expected.setdefault(e.shard, {})[e.name] = tensor
-    for shard, tensors in expected.items():
-        before = checkpoint.headers[shard]
-        try:
-            read_back_shard(folder / shard, before, tensors, hash_tensors=hash_in_file)
-        except CheckFailedError as error:
-            raise changed(str(error)) if manifest else error from None
-    for record in manifest.tensors if manifest else ():
-        if record.shape_before == record.shape_after and record.shard in checkpoint.headers:
-            _check_unshaped(record, folder / record.shard)
-
-
-def _check_unshaped(record: TensorRecord, path: Path) -> None:
-    """Check a bias: its shape is the same before and after."""
-    header = read_header(path)
-    info = header.tensors.get(record.name)
-    if info is None or (info.dtype, info.shape) != (record.dtype, record.shape_before):
-        raise changed(f"{record.name} in {record.shard} is not the one on record")
-    if hash_in_file(path, header, [record.name])[record.name] != record.sha256:
-        raise changed(f"the bytes of {record.name} are not those on record")

@@ -12,7 +12,7 @@ from conv2linear.output.preflight import linked_path
 from conv2linear.output.staging import Staging
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action, PlannedFile
-from conv2linear.progress import Progress
+from conv2linear.progress import RecordedProgress
 from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
 
 _JOURNALED_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
@@ -41,7 +41,7 @@ def write_files(
     *,
     texts: Mapping[str, str],
     staging: Staging,
-    progress: Progress,
+    progress: RecordedProgress,
 ) -> None:
     """Stage every file: cloned, hard-linked or downloaded, with its new header or text.
 
@@ -64,8 +64,7 @@ def write_files(
     try:
         map_parallel(write, largest_first, workers=staging.options.workers, progress=progress)
     finally:
-        for warning in repository.warnings:
-            progress.warn(warning)
+        progress.warn_all(repository.warnings)
 
 
 def remaining_files(files: Sequence[PlannedFile], staging: Staging) -> list[PlannedFile]:

@@ -126,3 +126,12 @@ def test_a_plan_that_can_be_done_is_one_and_nothing_is_written(
     assert run_here("convert", checkpoint, out, "--dry-run", *options).code == 0
     assert (entries(checkpoint), entries(out.parent)) == before
     assert run_here("convert", checkpoint, out, "--device", "cpu", *options).code == 0
+
+
+def test_the_warnings_of_a_run(checkpoint: Path, out: Path, run_here: RunCli) -> None:
+    (checkpoint / "README.md").write_text("---\ntags: [a\n---\n")
+    planned = run_here("convert", checkpoint, out, "--dry-run")
+    done = run_here("convert", checkpoint, out, "--device", "cpu")
+    (warning,) = (line for line in done.stderr.splitlines() if line.startswith("warning: "))
+    assert "not valid YAML" in warning
+    assert planned.stderr == f"{warning}\n"

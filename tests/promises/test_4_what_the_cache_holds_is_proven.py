@@ -113,7 +113,7 @@ def test_offline_a_damaged_file_is_refused(cli: HubCli, out: Path, name: str) ->
 
 
 def test_offline_a_file_that_nothing_identifies_is_said_to_be_unchecked(
-    cli: HubCli, out: Path
+    cli: HubCli, published: Published, out: Path
 ) -> None:
     """As where the cache has no links, on a file system without them."""
     cli.warm_cache("org/tiny")
@@ -122,6 +122,14 @@ def test_offline_a_file_that_nothing_identifies_is_said_to_be_unchecked(
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-    done = cli("convert", "org/tiny", out, "--device", "cpu", env=OFFLINE)
-    assert done.code == 0, done.stderr
-    assert "warning: 2 files in the Hub's cache cannot be checked offline" in done.stderr
+    runs = (
+        ("inspect", "org/tiny"),
+        ("convert", "org/tiny", out, "--device", "cpu", "--dry-run"),
+        ("convert", "org/tiny", out, "--device", "cpu"),
+        ("verify", out, "--source", "org/tiny", "--device", "cpu"),
+    )
+    for arguments in runs:
+        done = cli(*arguments, env=OFFLINE)
+        assert done.code == 0, done.stderr
+        unchecked = "warning: 2 files in the Hub's cache cannot be checked offline"
+        assert done.stderr.count(unchecked) == 1, arguments

@@ -136,6 +136,8 @@ def verify(
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_layers(subject), sha256=hash_files(subject))
     made = [run_check(check, subject) for check in CHECKS]
+    for opened in (subject, subject.source):
+        told.warn_all(opened.repository.warnings if opened else ())
     return Verification(
         checkpoint=subject.repository.label,
         source=subject.source.repository.label if subject.source else None,
