@@ -50,7 +50,7 @@ class NothingToConvertError(UnsupportedCheckpointError):
 
 
 class UnsafeQuantizationError(UnsupportedCheckpointError):
-    """The quantization method would break, or might break, a linear patch embedding."""
+    """The quantisation method would break, or might break, a linear patch embedding."""
 
 
 class OutputError(Conv2LinearError):

@@ -199,10 +199,8 @@ def _checked_info(entry: Any) -> TensorInfo:
     if len(entry) > 3 and nesting(entry) > MAX_NESTING - 1:
         raise ValueError("is nested too deeply")
     size = 1
-    for factor in (
-        *shape,
-        bits,
-    ):  # as the crate does: a product that overflows before it meets a 0 counts
+    # In the crate's order: a product that overflows is refused even if a later factor is 0.
+    for factor in (*shape, bits):
         size *= factor
         if size > _MAX_USIZE:
             raise ValueError(f"has a shape whose size overflows: {shape}")

@@ -25,7 +25,7 @@ def main() -> None:
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         print("error: interrupted", file=sys.stderr)
         code = 130
-    # The result is out: a signal now would only tear at the interpreter's own end.
+    # The result is printed: a signal now would only disturb the interpreter while it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)

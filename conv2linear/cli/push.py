@@ -98,8 +98,8 @@ def _format_operation(operation: Operation) -> str:
     return text + ("  replaces what is there" if operation.replaces else "")
 
 
-def _format_copies(files: int, size: int) -> str:
-    return f"{files} files, {format_bytes(size)}, on the server"
+def _format_copies(file_count: int, size_bytes: int) -> str:
+    return f"{file_count} files, {format_bytes(size_bytes)}, on the server"
 
 
 def _rows(result: PushResult) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def _rows(restoration: Restoration) -> list[tuple[str, str]]:
         ("kernel", ", ".join(how[Action.RESHAPE])),
         ("edited", ", ".join(how[Action.EDIT])),
         ("files", f"{len(files)}, {format_bytes(sum(f.size_bytes for f in files))}"),
-        ("proof", _proof(restoration)),
+        ("compared", _compared(restoration)),
     ]
     if restoration.partial:
         rows.append(("overlay", "only the files that the conversion had changed"))
@@ -59,14 +59,14 @@ def _rows(restoration: Restoration) -> list[tuple[str, str]]:
     return rows
 
 
-def _proof(restoration: Restoration) -> str:
+def _compared(restoration: Restoration) -> str:
     if not restoration.exact:
-        return "by config.json alone"
-    unknown = len(restoration.sizes_only)
+        return "with no record: the kernel's shape comes from config.json"
+    unknown, files = len(restoration.sizes_only), len(restoration.files)
     if not unknown:
-        return "every file as it was, by the record"
+        return "with the record: every file is as it was"
     return (
-        f"{len(restoration.files) - unknown} of {plural(len(restoration.files), 'file')} as they "
-        f"were, by the record; of {unknown} it has no hash: their sizes and headers are as they "
-        "were, their other content was not compared"
+        f"with the record: {files - unknown} of {plural(files, 'file')} are as they were; of "
+        f"{unknown} it has no hash: their sizes and headers are as they were, their other content "
+        "was not compared"
     )

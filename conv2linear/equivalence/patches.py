@@ -62,12 +62,13 @@ def sample_patches(kernel: Tensor, *, bias: Tensor | None) -> Samples:
 
 
 def find_largest_input(weight: Tensor, *, bias: Tensor | None) -> float:
-    """Return how large the values of a patch may be: no sum leaves the range of the dtype then.
+    """Return how large the values of a patch may be, so that no sum leaves the range of the dtype.
 
-    Neither an output nor any sum on the way to it does, in whatever order the products
-    `x_k · W[o, k]` and `bias[o]` are added, and however each sum is rounded: for each channel all
-    the products together stay below a part of what the bias leaves. Where it leaves nothing that is
-    a part of its last digit, in which it absorbs them.
+    That holds for each output and for every partial sum of it, in whatever order the products
+    `x_k · W[o, k]` and `bias[o]` are added, and however they are rounded: the magnitudes of a
+    channel's products add up to a quarter, at most, of the range that the bias leaves. A bias near
+    the end of the range leaves nothing; then they stay below a part of its last digit, so that
+    adding them does not change it.
     """
     limits = torch.finfo(weight.dtype)
     row_sums = torch.linalg.vector_norm(weight, ord=1, dim=1, dtype=torch.float64)

@@ -79,7 +79,7 @@ def share_blocks(reader: FileIO, writer: FileIO) -> bool:
     try:
         fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
     except OSError:
-        return False  # whatever hinders it, copying shows whether it matters
+        return False  # for whatever reason: where it matters, the copy meets it too
     return True
 
 

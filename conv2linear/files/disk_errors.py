@@ -1,4 +1,4 @@
-"""Say what an `OSError` means, in one line: of reading a source, or of writing an output."""
+"""Say in one line what an `OSError` means, for the reading of a source and the writing of OUT."""
 
 from __future__ import annotations
 

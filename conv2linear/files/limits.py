@@ -1,4 +1,4 @@
-"""What a file system may lack; then it is done without, as `cp` does it."""
+"""Which errors say that a file system lacks something, which is then left out, as `cp` does."""
 
 from __future__ import annotations
 

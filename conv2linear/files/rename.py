@@ -48,9 +48,8 @@ def rename_new(new: Path, out: Path) -> None:
 def exchange(new: Path, old: Path, *, aside: Path) -> None:
     """Swap two folders, atomically where the system can.
 
-    Elsewhere there is one moment without `old`, which then lies complete at `aside`:
-    `finish_exchange` puts it back if that moment was the last one of its process. In the end it is
-    at one of both places: `new`, or `aside`.
+    What was at `old` is at `new` afterwards, or at `aside` where the system cannot swap. There, for
+    one moment, nothing is at `old`: `finish_exchange` puts it back if the process ended just then.
     """
     if _rename_atomically(new, old, _RENAME_EXCHANGE):
         return

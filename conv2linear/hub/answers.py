@@ -61,7 +61,7 @@ class Answer:
 
 
 def odd_answer(place: str, what: str) -> HubError:
-    """Return the error that says that an answer about a place is not what the Hub answers."""
+    """Return the error for an answer about `place` that a Hub would not give."""
     return HubError(f"{place}: the Hub's answer is not understood: {what}", hint=ODD_ANSWER_HINT)
 
 

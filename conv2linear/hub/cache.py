@@ -1,4 +1,4 @@
-"""The files of a commit that the client has in its cache, each used once its content is proven."""
+"""The files of a commit in the client's cache; none is used before its content is verified."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from conv2linear.hub.remote import RemoteFile, read_content_id
 
 
 class CachedFiles:
-    """Files that may be in the cache of the client; each is hashed once, when it is wanted.
+    """Files that may be in the cache of the client; each is hashed once, when it is first needed.
 
-    Neither its name nor its size says that a file is what it was when it came. `warnings` names
-    the files that are not.
+    Name and size do not show that a file is still what was downloaded. `warnings` names the files
+    that are not.
     """
 
     def __init__(self, repo_id: str, commit_sha: str, remote: Mapping[str, RemoteFile]) -> None:

@@ -1,6 +1,6 @@
 """The Hub's client as every part of this package uses it.
 
-Nothing of it that belongs to the whole process is changed, but where the process is our own.
+A setting of the client that holds for the whole process is changed by our command line alone.
 """
 
 from __future__ import annotations

@@ -34,11 +34,11 @@ class ReadLimits:
     """When a cached file is hashed to be read, and how much of what the Hub sent is kept.
 
     Attributes:
-        hashed_at_once_bytes: a file of this size is hashed before anything of it is read. To hash
-            a larger one for its header alone takes longer than to ask the Hub for that.
-        asked_bytes: of a larger one so much is asked of the Hub, before it is hashed too.
-        kept_bytes: room for what was read: headers and patch embeddings, which a download then
-            does not ask for again. Who reads whole files does not fill the memory with them.
+        hashed_at_once_bytes: a file of at most this size is hashed before anything of it is read.
+            Hashing a larger one for its header alone takes longer than asking the Hub for that.
+        asked_bytes: once the Hub was asked for more than this of a larger file, it is hashed too.
+        kept_bytes: how much of what the Hub sent is kept in memory, so that a download does not ask
+            for headers and patch embeddings again. What does not fit is not kept.
     """
 
     hashed_at_once_bytes: int = 64_000_000
@@ -69,7 +69,7 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
 class HubRepository:
     """The files of a model repository at one commit.
 
-    What the client has in its cache is used once its content is proven to be what the Hub lists.
+    A file in the client's cache is used only if its content is what the Hub lists.
     """
 
     def __init__(self, repo_id: str, revision: str, *, limits: ReadLimits = READ_LIMITS) -> None:
@@ -132,7 +132,7 @@ class HubRepository:
         return path
 
     def _path_to_read(self, name: str) -> Path | None:
-        """Return where a file lies in the cache if that is proven, or worth to be proven."""
+        """Return where a file lies in the cache, if it is verified or worth the time to verify."""
         is_small = self.files[name].size_bytes <= self._limits.hashed_at_once_bytes
         if is_small or self._reads.bytes_of(name) > self._limits.asked_bytes:
             return self.local_path(name, on_bytes=_ignore)

@@ -20,7 +20,7 @@ _HASHED_AT_ONCE_BYTES = 64_000_000
 
 
 class Snapshot(Folder):
-    """The files of a commit as the client has them, each used once its content is proven.
+    """The files of a commit as the client has them; none is used before its content is verified.
 
     A file is a link into a folder where it has the name of its content: a SHA-256, or what git
     calls it. `warnings` says for how many files that is not so.

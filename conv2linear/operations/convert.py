@@ -34,8 +34,8 @@ class Conversion(Result):
     `source` is what was converted, as the user named it, and `out` where the result is; `checks`
     has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
     says; `shard_count` is the number of shards of the source; `omitted` names what the source has
-    and the output has not: what is git's or huggingface_hub's, and an earlier record, which the new
-    one keeps; folders end with a slash. `compatibility` says where the result loads.
+    and the output lacks: files of git and huggingface_hub, and an earlier record, whose text the
+    new one keeps; folders end with a slash. `compatibility` says where the result loads.
     """
 
     source: str

@@ -122,9 +122,9 @@ def _read_existing_manifest(
 
 
 def attributes_extended(publication: Publication, *, sent: bool, before: str, after: str) -> bool:
-    """Tell whether .gitattributes has at one commit what it should, and rules of the Hub's own.
+    """Tell whether .gitattributes is what it should be, apart from rules that the Hub has added.
 
-    That is what was `sent`, or else what it had at the commit `before`.
+    At the commit `after` it should be what was `sent`, or else what it was at the commit `before`.
     """
     target, outgoing = publication.target, publication.outgoing
     found = target.list_files(after).get(GIT_ATTRIBUTES)

@@ -38,7 +38,7 @@ class Restoration(Result):
     It is `exact` where a record said what each file was, and `partial` where the source was an
     overlay; `files` says what happened to each file of `out`. `sizes_only` names the files of which
     the record has a size and no hash, so that another content of the same size would not show;
-    `omitted` what the checkpoint has and `out` has not; folders end with a slash.
+    `omitted` what the checkpoint has and `out` lacks; folders end with a slash.
     """
 
     source: str

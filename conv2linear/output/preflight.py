@@ -27,8 +27,8 @@ def refuse_impossible(
 ) -> None:
     """Raise `OutputError` where a run would not be able to write these files to OUT.
 
-    OUT may not be replaced, is not apart from a file of the source, or lies where this user may
-    not write; the disk has too little space; or the files cannot be hard-linked.
+    OUT may not be replaced, overlaps with files of the source, or lies where this user may not
+    write; the disk has too little space; or the files cannot be hard-linked.
     """
     refuse_linked_files(out, [file.info.path for file in files if file.info.path])
     with write_errors(out):

@@ -87,9 +87,10 @@ def _is_own(status: os.stat_result) -> bool:
 
 
 def _is_like_a_new_one(path: Path, status: os.stat_result) -> bool:
-    """Tell whether what is new would look the same: some file systems keep no owner and no mode.
+    """Tell whether a new file beside a folder would have the same owner, and be as open to others.
 
-    Whoever may write there may do so everywhere on it.
+    Some file systems give every file the same owner and mode. What this user makes there looks like
+    this folder, and is not safer.
     """
     with tempfile.TemporaryFile(dir=path.parent) as probe:  # it has no name, where that can be
         new = os.fstat(probe.fileno())

@@ -121,7 +121,7 @@ def _file_record(file: PlannedFile, texts: Mapping[str, str], origin: Origin | N
 
 
 def _hash_small_file(info: FileInfo, origin: Origin | None) -> str | None:
-    """Hash a small file of a folder, that a record may have its hash whatever is written of it.
+    """Hash a small file of a folder, so that its hash is on record even for an overlay without it.
 
     A shard may take longer to hash than to copy, and what the Hub has may not be here at all.
     """

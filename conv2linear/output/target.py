@@ -32,7 +32,7 @@ def parse_out(out: StrPath) -> Path:
     Raises `OutputError` where no folder can have such a name.
     """
     path = parse_path(out, what="OUT", error=OutputError)
-    if path.name in ("", ".."):  # `.` and `..` are names of a folder that has another one
+    if path.name in ("", ".."):  # the folder has another name, which the staging folder needs
         with write_errors(path):
             path = path.resolve()
     if not path.name:
@@ -43,7 +43,7 @@ def parse_out(out: StrPath) -> Path:
 def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> None:
     """Raise `OutputError` where OUT may not be written.
 
-    `source` is what OUT must lie apart from, where that is on this machine. Raises
+    `source` is what OUT must not overlap with, if that is on this machine. Raises
     `SourceNotFoundError` where no source can have such a name.
     """
     with write_errors(out):
@@ -56,10 +56,10 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
 
 
 def refuse_linked_files(out: Path, paths: Iterable[Path]) -> None:
-    """Raise `OutputError` where OUT is not apart from the files that a source is made of.
+    """Raise `OutputError` where OUT overlaps with a folder that holds files of the source.
 
-    They lie elsewhere than the source itself where links lead to them, as in the Hub's cache. A
-    folder that has both the source and such files in it is a place for outputs too.
+    Links of a source may lead to files elsewhere, as they do in the Hub's cache. OUT may lie in a
+    folder that contains both the links and the files.
     """
     homes: dict[Path, Path] = {}
     for path in paths:
@@ -98,7 +98,7 @@ def _refuse_overlap(out: Path, source: Path) -> None:
 
 
 def _relation(out: Path, folder: Path) -> str | None:
-    """Say how OUT lies to a folder that it must be apart from; None where it is.
+    """Say how OUT overlaps with a folder, None where it does not.
 
     Both are compared as the file system knows them, under whatever names they are mounted.
     """

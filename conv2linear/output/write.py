@@ -15,7 +15,7 @@ from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.progress import RecordedProgress
 from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
 
-_JOURNALED_BYTES = 1 << 20  # a smaller file is written again sooner than it is proven
+_JOURNALED_BYTES = 1 << 20  # writing a smaller file again is faster than syncing a note of it
 
 
 def prepare_staging(files: Sequence[PlannedFile], staging: Staging) -> None:

@@ -54,7 +54,7 @@ class FileChange(Result):
 
 
 def plan_omitted(names: Iterable[str]) -> Iterator[PlannedFile]:
-    """Plan to leave out what is no part of a checkpoint, so that it is named."""
+    """Yield an entry for each name that is not part of a checkpoint, so that results name it."""
     for name in names:
         yield PlannedFile(FileInfo(name, 0, "omitted"), Action.OMIT, 0)
 

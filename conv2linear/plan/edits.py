@@ -108,10 +108,9 @@ def find_config_difference(original: str, manifest: Manifest | None, *, found: s
 
     Returns the name of a value, or "its text"; None where it is.
 
-    The version of the tool that wrote the record decides how: this version's text is compared with
-    what it would write again. Of another version, whose rules may be others, only what no version
-    does is a difference. Without a record every value must be what this version gives, of the same
-    type.
+    A record of this version asks for the very text that this version writes. Another version may
+    have edited by other rules: then only an edit that no version makes is a difference. Without a
+    record every value, but not the text, must be what this version gives.
     """
     expected = convert_config(parse_config(original))
     if manifest is not None and manifest.tool == __version__:
@@ -164,7 +163,7 @@ def _without_edits(
 
 
 def _quantizations(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the quantization configs at both places where one may be, empty where none is."""
+    """Return the quantisation configs at both places where one may be, empty where none is."""
     places = (values, values.get("text_config"))
     found = [each.get("quantization_config") if isinstance(each, dict) else None for each in places]
     return [each if isinstance(each, dict) else {} for each in found]

@@ -106,7 +106,7 @@ def choose_base(
 def is_same_repository(
     repo_id: str, destination: Destination, remote: RemoteRepository | None
 ) -> bool:
-    """Tell whether this id is that of the target, which may be another one than the user writes."""
+    """Tell whether `repo_id` is the target, by the user's name for it or by the Hub's."""
     names = {destination.repo_id.lower(), *([remote.repo_id.lower()] if remote else [])}
     return repo_id.lower() in names
 
@@ -132,7 +132,7 @@ def refuse_disclosure(
         what = f"{source.repo_id} is {source.access.label}"
     raise HubError(
         f"{what}, and {destination.repo_id} {'is' if remote else 'would be'} {target.label}",
-        hint="--private makes a new repository private: whom else it is for, you decide on the Hub"
+        hint="--private makes a new repository private; its settings on the Hub let others in"
         if remote is None
         else "choose a private repository, or a new one with --private",
     )
@@ -240,7 +240,7 @@ def check_published(
 
     `sent` is the content id of each uploaded file by name; `before` and `after` are the files of
     the target at the commit that the push builds on and at the one that it made.
-    `attributes_extended` says that .gitattributes has what it should, and rules of the Hub's own.
+    `attributes_extended` says that .gitattributes differs by nothing but rules that the Hub added.
     """
     expected: dict[str, str | None] = {name: file.content_id for name, file in before.items()}
     expected |= {o.name: o.content_id for o in plan.operations if o.kind is Transfer.COPY}

@@ -23,7 +23,7 @@ class RestorationPlan:
     """All that a restoration will do; `texts` are those that the edited files get.
 
     It is `exact` where a record says what each file was, and `partial` for an overlay. `omitted`
-    names what the checkpoint has and the result has not.
+    names what the checkpoint has and the result lacks.
     """
 
     checkpoint: Checkpoint

@@ -139,9 +139,8 @@ class _FrontMatter:
         """Put a list where the key `tags` has no value, or `null`."""
         start, end = span(tags)
         if start != end:
-            is_block = (
-                self._text[end - 1] in LINE_BREAKS
-            )  # a null as a block scalar ends with its line
+            # A null as a block scalar ends with its line.
+            is_block = self._text[end - 1] in LINE_BREAKS
             self._edit(start, end, f"[{tag}]{self._eol}" if is_block else f"[{tag}]")
         elif not self._follows_colon(start):
             self._add_value(key, f"[{tag}]")

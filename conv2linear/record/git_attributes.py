@@ -7,7 +7,7 @@ _HUB_RULE = ["filter=lfs", "diff=lfs", "merge=lfs", "-text"]
 
 
 def is_extended(original: bytes, found: bytes) -> bool:
-    """Tell whether `found` is `original` and, in any place, rules that the Hub adds.
+    """Tell whether `found` is `original` with rules of the Hub added to it, anywhere or nowhere.
 
     The Hub adds one in the same commit for each file that goes to LFS and that no rule covers. They
     say nothing of the checkpoint. Lines may end in another way.

@@ -50,7 +50,7 @@ class Repository(Protocol):
 
     @property
     def label(self) -> str:
-        """Name of it in messages, as the user gave it."""
+        """The name that messages use, as the user gave it."""
 
     @property
     def origin(self) -> Origin | None:
@@ -62,11 +62,11 @@ class Repository(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the user should know of how the files were come by, as far as it shows yet."""
+        """What the user should know about where the files come from, as far as is known yet."""
 
     @property
     def omitted(self) -> Sequence[str]:
-        """Names of what is there and is no part of the checkpoint; folders end with a slash."""
+        """Names of what lies there and is not part of the checkpoint; folders end with a slash."""
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, fewer only at its end."""
@@ -96,7 +96,7 @@ def is_omitted(name: str) -> bool:
 def partial_download_name(info: FileInfo) -> str:
     """Return the name of the file that a download which is not complete yet is kept in.
 
-    It stands for name and content: neither two files nor two versions of one may share it.
+    It depends on name and content, so that two files, or two versions of one, never share it.
     """
     return hashlib.sha256(f"{info.name} {info.fingerprint}".encode()).hexdigest()
 

@@ -40,7 +40,7 @@ class Folder:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Nothing: a folder is what it is."""
+        """None: what is in a folder is what was asked for."""
         return ()
 
     def read(self, name: str, start: int, length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""An OUT that exists, or is not apart from the source, is refused and left as it was."""
+"""An OUT that exists, or overlaps with the source, is refused and left as it was."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_inspect_sees_the_linear_and_the_fused_layout(checkpoint: Path, out: Pat
     assert inspect_checkpoint(out).layout == "fused"
 
 
-def test_inspect_says_why_a_quantised_checkpoint_cannot_be_converted(tiny_model: TinyModel) -> None:
+def test_inspect_says_why_a_quantized_checkpoint_cannot_be_converted(tiny_model: TinyModel) -> None:
     inspection = inspect_checkpoint(tiny_model("glm4v", quantized="int"))
     assert inspection.quantization == "compressed-tensors"
     assert inspection.refusal_reason is not None

@@ -37,8 +37,8 @@ def assert_complete(disk: Disk, *, without: tuple[str, ...] = ()) -> None:
     """Check that all that OUT holds was seen being written, so that nothing went unobserved."""
     own = {p for p in disk.written if p.is_relative_to(disk.files)}
     seen = {path.relative_to(disk.files).as_posix() for path in own}
-    there = {p.relative_to(disk.out).as_posix() for p in disk.out.rglob("*") if p.is_file()}
-    assert seen == there - set(without)
+    present = {p.relative_to(disk.out).as_posix() for p in disk.out.rglob("*") if p.is_file()}
+    assert seen == present - set(without)
 
 
 def shards(folder: Path) -> list[str]:

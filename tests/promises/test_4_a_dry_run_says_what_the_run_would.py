@@ -72,7 +72,7 @@ def test_an_output_that_the_run_refuses(
 
 
 @pytest.mark.parametrize("name", [".", "linear", ".."])
-def test_an_output_that_is_not_apart_from_the_source(
+def test_an_output_that_overlaps_with_the_source(
     checkpoint: Path, name: str, run_here: RunCli
 ) -> None:
     place = checkpoint / name

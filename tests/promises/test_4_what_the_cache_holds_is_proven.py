@@ -65,7 +65,7 @@ def test_a_damaged_file_is_downloaded_instead(
     assert snapshot(blobs) == before
 
 
-def test_what_is_no_whole_file_in_the_cache_is_downloaded(
+def test_what_is_not_a_complete_file_in_the_cache_is_downloaded(
     cli: HubCli, published: Published, expected: Callable[[Path], Path], out: Path
 ) -> None:
     cli.warm_cache("org/tiny")

@@ -187,7 +187,7 @@ def test_what_a_kill_left_is_not_in_the_way_of_the_next_run(
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o040, 0o400, 0o444, 0o4755, 0o6777, 0o1644])
-def test_permissions_of_a_source_are_no_obstacle(checkpoint: Path, out: Path, mode: int) -> None:
+def test_a_source_with_any_permissions_converts(checkpoint: Path, out: Path, mode: int) -> None:
     for path in checkpoint.iterdir():
         path.chmod(mode)
     if mode & 0o400 == 0 and os.geteuid():

@@ -127,7 +127,7 @@ def test_with_all_hashes_on_record_every_file_is_proven(
     convert(checkpoint, linear, device="cpu")
     complete_record(linear)
     done = run_here("restore", linear, tmp_path / "restored")
-    assert "every file as it was, by the record" in done.stdout
+    assert "with the record: every file is as it was" in done.stdout
     assert hashes(tmp_path / "restored") == hashes(checkpoint)
 
 
@@ -182,7 +182,7 @@ def test_what_is_restored_without_a_record_is_not_called_exact(
     convert(checkpoint, tmp_path / "linear", device="cpu")
     (tmp_path / "linear" / MANIFEST).unlink()
     done = run_here("restore", tmp_path / "linear", tmp_path / "restored")
-    assert "by config.json alone" in done.stdout
+    assert "with no record: the kernel's shape comes from config.json" in done.stdout
 
 
 def test_a_hard_link_to_the_converted_file_is_checked_too(checkpoint: Path, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def workspace(harness: Harness) -> Iterator[Workspace]:
 FINE = Finished(0, "", 1.0)
 
 
-def test_an_output_that_is_whole_is_no_violation(workspace: Workspace) -> None:
+def test_an_output_that_is_complete_is_not_a_violation(workspace: Workspace) -> None:
     assert workspace.judge(FINE, codes=(0,)) == "new"
     assert workspace.violations == []
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints that compressed-tensors has quantized."""
+"""Tiny random checkpoints that compressed-tensors has quantised."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def check_config(subject: Subject) -> str:
 
 
 def check_quantization(subject: Subject) -> str:
-    """Check that no quantization method would quantize the linear layer on load."""
+    """Check that no quantisation method would quantise the linear layer on load."""
     quantization = read_quantization(need_checkpoint(subject).config)
     if quantization is None:
         return "not quantised"

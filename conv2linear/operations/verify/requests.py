@@ -34,7 +34,7 @@ def _refuse_engine(subject: Subject, engine: str) -> None:
     if not status.loads_linear:
         raise EngineError(
             f"{engine} {status.version} does not load a linear checkpoint: {status.reason}",
-            hint=f"`conv2linear engines {engine}` says the same once that is mended",
+            hint=f"`conv2linear engines {engine}` shows whether it does after a change",
         )
     if not isinstance(subject.repository, Folder):
         raise EngineError(

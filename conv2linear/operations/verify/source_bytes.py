@@ -2,7 +2,7 @@
 
 As few bytes as possible are read: none of two hard links of one file, none where the Hub lists the
 same hash for both, and of a source on the Hub none where it lists a hash that settles the question.
-What a cache holds of a file on the Hub is not asked: the listed hash is.
+For a file on the Hub the listed hash counts, not what a cache holds of it.
 """
 
 from __future__ import annotations

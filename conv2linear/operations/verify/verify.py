@@ -102,7 +102,7 @@ def verify(
 ) -> Verification:
     """Check a linear checkpoint, made by this tool or by another, from every side that is asked.
 
-    Always: headers and index, layout, config, quantization, the record in `conv2linear.json`, and
+    Always: headers and index, layout, config, quantisation, the record in `conv2linear.json`, and
     the equivalence check on the written weights.
 
     Args:

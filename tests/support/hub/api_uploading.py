@@ -68,7 +68,7 @@ def preupload(store: HubStore, request: Request) -> Any:
     patterns = lfs_patterns(store.read_text(tree.get(".gitattributes")))
     files = []
     for file in request.json["files"]:
-        name, there = file["path"], tree.get(file["path"])
+        name, existing = file["path"], tree.get(file["path"])
         is_large = (
             file["size"] > MAX_REGULAR_BYTES
             or matches(name, patterns)
@@ -79,8 +79,8 @@ def preupload(store: HubStore, request: Request) -> Any:
             "uploadMode": "lfs" if is_large else "regular",
             "shouldIgnore": matches(name, ignored.splitlines()),
         }
-        if there is not None:
-            answer["oid"] = there.sha256 if there.is_large else there.blob_id
+        if existing is not None:
+            answer["oid"] = existing.sha256 if existing.is_large else existing.blob_id
         files.append(answer)
     return {"files": files}
 
