@@ -1,4 +1,4 @@
-"""Which errors say that a file system lacks something, which is then left out, as `cp` does."""
+"""The errors by which a file system says what it lacks: then that is left out, as in `cp`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from conv2linear.result import Result
 from conv2linear.sources.base import Repository, read_optional_text
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Conversion(Result):
     """A finished conversion.
 

@@ -35,7 +35,7 @@ class Cost:
     write_bytes: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Inspection(Result):
     """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
 

@@ -31,7 +31,7 @@ from conv2linear.sources.base import Repository, read_optional_text
 from conv2linear.sources.open import open_source
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Restoration(Result):
     """A finished restoration.
 

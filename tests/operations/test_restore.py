@@ -184,6 +184,5 @@ def test_the_command_line_says_what_came_back(
     assert actions["config.json"] == "edit"
     assert actions[shard_with(checkpoint).name] == "reshape"
     shutil.rmtree(tmp_path / "restored")
-    assert (
-        "with the record" in run_here("restore", tmp_path / "linear", tmp_path / "restored").stdout
-    )
+    done = run_here("restore", tmp_path / "linear", tmp_path / "restored")
+    assert "with the record" in done.stdout
