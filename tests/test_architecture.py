@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_imports_only_lead_downwards(name: str, path: Path) -> None:
             assert target == own or is_leaf or is_below, f"{name} imports {imported}"
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    own = {f"conv2linear.{name}": path for name, path in MODULES}
+    graph = {name: imports_of(path) & own.keys() for name, path in own.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(own)
+
+
 @pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
 def test_outside_packages_stay_where_they_belong(name: str, path: Path) -> None:
     for imported in imports_of(path):
@@ -104,6 +111,12 @@ def test_the_package_imports_no_tests_and_their_support_no_scripts() -> None:
         for path in folder.rglob("*.py"):
             imported = {name.partition(".")[0] for name in imports_of(path)}
             assert imported.isdisjoint(packages), path
+
+
+def test_scripts_import_nothing_of_the_tests_but_their_support() -> None:
+    for path in (PACKAGE.parent / "scripts").rglob("*.py"):
+        of_tests = {name for name in imports_of(path) if name.partition(".")[0] == "tests"}
+        assert all(name.startswith("tests.support.") for name in of_tests), path
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -83,7 +83,7 @@ def test_a_patch_or_a_weight_that_is_not_finite_exceeds_every_bound() -> None:
 def test_what_a_unit_flushes_is_within_the_bound_and_little_more(
     flushed: str, dtype: torch.dtype
 ) -> None:
-    """Subnormals of float32 count up to the other factor's size; normal numbers all count."""
+    """A flushed subnormal changes a product by less than the other factor times 2⁻¹²⁶."""
     largest = 1e30
     patches, kernel = torch.full((2, 96), largest), torch.full((1, 3, 2, 4, 4), largest)
     if flushed == "patches":

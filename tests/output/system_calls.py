@@ -23,7 +23,7 @@ SYNCS = ("fsync", "fdatasync")
 TRACED = (*WRITES, *NEW_ENTRIES, *GONE_ENTRIES, *RENAMES, *SYNCS)
 
 CALL = re.compile(r"(?:\[pid +)?\d*\]? *(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
-OPEN_FILE = re.compile(r"\d+<(?P<path>/[^>]*)>(?!\(deleted\))")  # a probe without a name is none
+OPEN_FILE = re.compile(r"\d+<(?P<path>/[^>]*)>(?!\(deleted\))")  # a deleted one has no name
 QUOTED_PATH = re.compile(r'"(?P<path>/[^"]*)"')
 JOURNALED = re.compile(r'\\"name\\": \\"(?P<name>.*?)\\"')
 
@@ -80,7 +80,7 @@ class Disk:
             self._enter(named[-1])
             if self._is_staged(named[-1]):
                 self.lost_folders.add(named[-1])
-        elif name in ("link", "linkat"):  # the content is the source's, and so is its safety
+        elif name in ("link", "linkat"):  # the content is the source's, which is on the disk
             self._enter(named[-1])
         elif name in GONE_ENTRIES and named:
             self._enter(named[-1])

@@ -32,7 +32,7 @@ def test_a_folder_that_others_may_write_is_refused(
 def test_where_every_folder_is_open_that_of_this_user_is_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some file systems keep no mode: all folders have one, also those that are new."""
+    """Some file systems keep no modes: every folder is open to all, a new one too."""
     folder = tmp_path / "folder"
     folder.mkdir()
     folder.chmod(0o777)

@@ -108,7 +108,7 @@ def test_a_source_that_cannot_be_seen_may_be_private() -> None:
 
 
 def test_a_branch_of_the_source_is_as_private_as_the_source() -> None:
-    """By whatever name the user writes, and the Hub still knows."""
+    """Also where the user writes another name of the repository that the Hub still accepts."""
     remote = RemoteRepository("org/Source", Access.GATED, heads={})
     for written in ("org/source", "org/old-name"):
         refuse_disclosure(

@@ -175,7 +175,7 @@ def test_what_the_links_of_a_source_lead_to_is_only_read(
 def test_an_output_may_lie_beside_a_source_and_the_files_that_it_links(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    """All three in one folder: that is a place for outputs too."""
+    """One folder may hold the source, the files that it links, and the output."""
     (tmp_path / "shared.bin").write_bytes(b"x")
     (checkpoint / "extra.bin").symlink_to(tmp_path / "shared.bin")
     convert(checkpoint, tmp_path / "linear", device="cpu")

@@ -69,7 +69,7 @@ def test_a_link_inside_is_neither_followed_nor_published(
 def test_a_complete_file_is_not_taken_through_a_link(
     large_checkpoint: Path, out: Path, tmp_path: Path
 ) -> None:
-    """The journal names it, and by the link it is even untouched."""
+    """The journal names it, and what the link leads to is unchanged."""
     folder = interrupt(large_checkpoint, out)
     moved = folder.rename(tmp_path / "moved")
     folder.symlink_to(moved)
@@ -243,7 +243,7 @@ def test_a_hard_link_among_what_is_staged_is_not_written_to(
 def test_a_begun_download_that_is_not_a_file_of_our_own_is_not_continued(
     out: Path, precious: Path, kind: str
 ) -> None:
-    """What arrives is appended to it."""
+    """To continue it would append to a file that is somebody else's."""
     with Staging(out, WriteOptions(), new=NewOutput(frozenset(), "glm4v")) as staging:
         begun, own = staging.scratch / "begun", staging.scratch / "own"
         own.write_text("the first bytes")

@@ -42,7 +42,7 @@ def test_in_what_a_failure_says(cli: HubCli, published: Published, out: Path, fa
 
 @pytest.mark.parametrize("end", ["\x01", "\x7f", "é", "\u2028", "\x1b[0m"])
 def test_where_it_cannot_be_one(cli: HubCli, out: Path, end: str) -> None:
-    """As with what was copied with more than there was to copy."""
+    """As when more than the token was copied and pasted."""
     token = {"HF_TOKEN": TOKEN + end + "x"}
     for options in ((), ("--debug",)):
         done = cli("convert", "org/single", out, *options, env=token)

@@ -149,7 +149,7 @@ def test_a_cache_that_is_damaged_proves_nothing(
     damaged = bytes([cached.read_bytes()[end] ^ 1])
     overwrite(cached, end, damaged)
     assert check(run(linear, "--source", "org/source"), "source")[0] == "pass"
-    overwrite(linear / name, end, damaged)  # as a conversion from that cache would have it
+    overwrite(linear / name, end, damaged)  # as a conversion of the damaged file
     assert check(run(linear, "--source", "org/source"), "source")[0] == "fail"
 
 

@@ -1,4 +1,4 @@
-"""Which .gitattributes is another one, to which the Hub has added rules of its own."""
+"""A .gitattributes to which the Hub has added rules is told from one that somebody changed."""
 
 from __future__ import annotations
 

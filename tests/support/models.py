@@ -225,8 +225,8 @@ def save_model(
 def make_model(model_type: str, *, dtype: torch.dtype = torch.bfloat16, **sizes: int) -> Any:
     """Return a model with random parameters.
 
-    Those of a GLM have noise upon them: zeros and ones, as transformers sets some, would hide a
-    mistake. Among the other types are those where it makes a rounding choose another expert.
+    Those of a GLM get noise added: transformers sets some to zeros and ones, which would hide a
+    mistake. The other types get none: in some of them a rounding would choose another expert then.
     """
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(make_config(model_type, **sizes)).to(dtype)

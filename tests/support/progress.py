@@ -44,15 +44,20 @@ class AtFirstBytes(AtStep):
 
 
 class SeenProgress(NoProgress):
-    """Keeps the names of all steps, and the warnings."""
+    """Keeps the names of all steps, the number of bytes that moved, and the warnings."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
+        self.moved_bytes = 0
         self.warnings: list[str] = []
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """Keep the name."""
         self.steps.append(name)
+
+    def advance(self, count_bytes: int) -> None:
+        """Count the bytes."""
+        self.moved_bytes += count_bytes
 
     def warn(self, message: str) -> None:
         """Keep the message."""

@@ -19,23 +19,7 @@ from conv2linear.operations.bench.measure import DTYPES
 from tests.operations.bench.conftest import Plant
 from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.models import TinyModel
-
-
-class SeenProgress:
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-        self.warnings: list[str] = []
-
-    def step(self, name: str, total_bytes: int | None = None) -> None:
-        self.steps.append(name)
-
-    def advance(self, count_bytes: int) -> None:
-        raise AssertionError("bench moves no bytes that it counts")
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
+from tests.support.progress import SeenProgress
 
 
 def test_bench_measures_both_layers_in_each_dtype(limits: BenchLimits) -> None:
@@ -97,6 +81,7 @@ def test_bench_reports_a_conv3d_that_is_wrong_in_one_element(
     assert "Conv3d is wrong on this machine: 308² in bf16" in warning
     assert torch.__version__ in warning
     assert progress.warnings == [warning]
+    assert progress.moved_bytes == 0
     right, wrong = result.measurements
     assert right.conv3d.max_over_bound is not None
     assert wrong.conv3d.max_over_bound is not None

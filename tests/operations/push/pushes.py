@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,12 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from conv2linear.operations.convert import convert
 from conv2linear.operations.push import PushResult, publish
 from conv2linear.plan.push_inputs import Destination
-from conv2linear.progress import NoProgress
 from tests.support.hub.exchanges import Log
 
 SOURCE = "org/source"
 RESHAPED = "model-00001-of-00009.safetensors"
 CHANGED = ("README.md", "config.json", "conv2linear.json", RESHAPED)
 WRITES = ("POST", "PUT", "DELETE", "PATCH")
-
-
-@dataclass
-class Warnings(NoProgress):
-    """Keeps the warnings of a push."""
-
-    said: list[str] = field(default_factory=list)
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
 
 
 def convert_own(own_source: tuple[str, str], out: Path) -> Path:

@@ -9,24 +9,25 @@ import pytest
 from conv2linear.errors import Conv2LinearWarning, HubError, SourceNotFoundError
 from conv2linear.operations.convert import convert
 from conv2linear.operations.push import plan_push, push
-from tests.operations.push.pushes import SOURCE, Warnings, shard_bytes
+from tests.operations.push.pushes import SOURCE, shard_bytes
 from tests.support.contents import read_files
 from tests.support.hub.exchanges import Fault, gated
 from tests.support.hub.upload_server import HubUploadServer
+from tests.support.progress import SeenProgress
 
 
 def test_a_copy_between_regions_becomes_an_upload_of_the_whole_checkpoint(
     hub: HubUploadServer, full: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "region", "eu")
-    progress = Warnings()
+    progress = SeenProgress()
     with hub.recording() as log:
         done = push(full, repo_id, progress=progress)
     assert hub.contents(repo_id) == read_files(full)
     assert done.copied_file_count == 0
     assert shard_bytes(log) == sum(path.stat().st_size for path in full.glob("*.safetensors"))
-    assert any("storage regions differ" in said for said in progress.said)
-    assert done.warnings == tuple(progress.said)
+    assert any("storage regions differ" in said for said in progress.warnings)
+    assert done.warnings == tuple(progress.warnings)
     assert len(hub.repositories_by_id[repo_id].commits) == 2  # the first one is the Hub's own
 
 
@@ -48,7 +49,7 @@ def test_a_copy_that_is_forbidden_becomes_an_upload(
     with hub.misbehaving(forbidden):
         with pytest.raises(HubError, match="does not copy"):
             push(overlay, repo_id)
-        assert push(full, repo_id, progress=Warnings()).copied_file_count == 0
+        assert push(full, repo_id, progress=SeenProgress()).copied_file_count == 0
     assert hub.contents(repo_id) == read_files(full)
 
 
@@ -70,7 +71,7 @@ def test_files_without_a_hash_of_xet_are_uploaded(
 def test_a_source_without_access_is_not_needed_for_a_whole_checkpoint(
     hub: HubUploadServer, full: Path, overlay: Path, repo_id: str
 ) -> None:
-    progress = Warnings()
+    progress = SeenProgress()
     with hub.misbehaving(gated(f"*/{SOURCE}/*")):
         with pytest.raises(SourceNotFoundError, match="gated"):
             push(overlay, repo_id)
@@ -80,7 +81,7 @@ def test_a_source_without_access_is_not_needed_for_a_whole_checkpoint(
         assert any("gated" in warning for warning in planned.warnings)
         push(full, repo_id, progress=progress)
     assert hub.contents(repo_id) == read_files(full)
-    assert any("gated" in said for said in progress.said)
+    assert any("gated" in said for said in progress.warnings)
 
 
 def test_a_checkpoint_from_a_folder_is_uploaded(
