@@ -63,6 +63,7 @@ def convert_command(
 
         options: dict[str, Any] = {
             "revision": revision,
+            "device": device,
             "hardlink": hardlink,
             "force": force,
             "allow_unsafe_quantization": allow_unsafe_quantization,
@@ -77,7 +78,6 @@ def convert_command(
             conversion = convert(
                 source,
                 out,
-                device=device,
                 workers=workers,
                 **options,
             )

@@ -26,6 +26,8 @@ from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
 from conv2linear.sources.base import Repository, read_optional_text
 
+_DEVICES_OF_ALL = ("auto", "cpu")  # every machine has them: a plan needs no torch to know that
+
 
 @dataclass(frozen=True)
 class Conversion(Result):
@@ -53,6 +55,7 @@ def plan_conversion(
     *,
     out: StrPath | None = None,
     revision: str | None = None,
+    device: str = "auto",
     hardlink: bool = False,
     force: bool = False,
     allow_unsafe_quantization: bool = False,
@@ -64,9 +67,13 @@ def plan_conversion(
 
     The parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
     `BadCheckpointError`, `UnsupportedCheckpointError`, and its subclasses `NothingToConvertError`
-    and `UnsafeQuantizationError`; with `out` also `OutputError` where a conversion would be
-    refused to write there.
+    and `UnsafeQuantizationError`; `DeviceError` where this machine has no such `device`; with `out`
+    also `OutputError` where a conversion would be refused to write there.
     """
+    if device not in _DEVICES_OF_ALL:
+        from conv2linear.equivalence.device import resolve_device  # loads torch
+
+        resolve_device(device)
     target, told = None if out is None else parse_out(out), RecordedProgress(progress)
     told.step("open")
     if target is not None:
@@ -129,6 +136,7 @@ def convert(
         source,
         out=target,
         revision=revision,
+        device=device,
         hardlink=hardlink,
         force=force,
         allow_unsafe_quantization=allow_unsafe_quantization,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -12,9 +13,8 @@ from conv2linear.errors import OutputError
 from conv2linear.files.clone import can_share_blocks, data_bytes
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.files.mount import mount_id
-from conv2linear.output.private import refuse_foreign_folder
 from conv2linear.output.replacement import NewOutput, refuse_replacing
-from conv2linear.output.staging import staging_root
+from conv2linear.output.staging import refuse_foreign_staging, staging_root
 from conv2linear.output.target import WriteOptions, refuse_linked_files
 from conv2linear.plan.actions import Action, PlannedFile
 
@@ -28,19 +28,28 @@ def refuse_impossible(
     """Raise `OutputError` where a run would not be able to write these files to OUT.
 
     OUT may not be replaced, overlaps with files of the source, or lies where this user may not
-    write; the disk has too little space; or the files cannot be hard-linked.
+    write; the disk has too little space; or the files cannot be hard-linked. Raises
+    `SourceUnreadableError` where this user may not read one of them.
     """
+    _refuse_unreadable(file.info.path for file in files if file.info.path)
     refuse_linked_files(out, [file.info.path for file in files if file.info.path])
     with write_errors(out):
         if os.path.lexists(out):
             refuse_replacing(out, new)
         if not os.access(out.parent, os.W_OK | os.X_OK):
             _raise_refused(out.parent)
-        refuse_foreign_folder(staging_root(out))
+        refuse_foreign_staging(out)
     if options.hardlink:
         _refuse_links(files, out)
     with write_errors(out):
         _refuse_lack_of_space(files, out, options)
+
+
+def _refuse_unreadable(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with read_errors(path):
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def linked_path(file: PlannedFile, options: WriteOptions) -> Path | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from conv2linear.checkpoint.header import Header, read_header
 from conv2linear.checkpoint.header_edit import replace_shape, shape_text
 from conv2linear.errors import BadHeaderError, CheckFailedError
+from conv2linear.files.clone import open_regular
 from conv2linear.files.hash import hash_file
 
 
@@ -67,7 +68,10 @@ def hash_with_library(
 
     hashes = {}
     try:
-        with safe_open(path, framework="pt") as shard:
+        with (
+            open_regular(path) as file,
+            safe_open(_name_for_library(path, file.fileno()), framework="pt") as shard,
+        ):
             if set(shard.keys()) != set(header.tensors):
                 raise CheckFailedError(f"{path.name}: the list of tensors has changed")
             for name, tensor_expected in expected.items():
@@ -80,6 +84,16 @@ def hash_with_library(
     except SafetensorError as error:
         raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
     return hashes
+
+
+def _name_for_library(path: Path, descriptor: int) -> str:
+    """Return a name by which the library finds an open file: it takes no bytes but UTF-8."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{descriptor}"
+    return name
 
 
 def _check_header(

@@ -26,12 +26,14 @@ from conv2linear.output.private import (
     is_plain,
     keep_files,
     open_private_folder,
+    refuse_foreign_folder,
 )
 from conv2linear.output.replacement import NewOutput, refuse_replacing
 from conv2linear.output.target import WriteOptions, refuse_output
 from conv2linear.sources.base import status_fingerprint
 
 _LONGEST_NAME = 200  # bytes: a longer one has no room for what is put around it
+_FILES, _PARTIAL, _ASIDE, _JOURNAL, _NEW = "files", "partial", "files-old", "journal", "new"
 
 
 def staging_root(out: Path) -> Path:
@@ -40,6 +42,21 @@ def staging_root(out: Path) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return out.parent / f".{name}.conv2linear"
+
+
+def refuse_foreign_staging(out: Path) -> None:
+    """Raise `OutputError` where the hidden folder beside OUT is there, and not only our own.
+
+    It may be another user's, or have in it what no run has put there.
+    """
+    root = staging_root(out)
+    refuse_foreign_folder(root)
+    names = set(os.listdir(root)) if root.is_dir() else set()
+    if foreign := names - {_FILES, _PARTIAL, _ASIDE, _JOURNAL, _NEW}:
+        raise OutputError(
+            f"{root} holds {min(foreign)}, which no run has put there, so nothing is written there",
+            hint="move it elsewhere, or choose another name for OUT",
+        )
 
 
 class Staging:
@@ -53,12 +70,14 @@ class Staging:
     """
 
     def __init__(self, out: Path, options: WriteOptions, *, new: NewOutput) -> None:
-        self.out, self.options, self._new = out, options, new
-        self.root = staging_root(out)
-        self.folder = self.root / "files"
-        self.scratch = self.root / "partial"
-        self._aside = self.root / "files-old"
-        self._journal_path = self.root / "journal"
+        # The working directory may be in the old OUT, which moves, or be changed meanwhile.
+        self.out = out.parent.resolve() / out.name
+        self.options, self._new = options, new
+        self.root = staging_root(self.out)
+        self.folder = self.root / _FILES
+        self.scratch = self.root / _PARTIAL
+        self._aside = self.root / _ASIDE
+        self._journal_path = self.root / _JOURNAL
         self._descriptor: int | None = None
         self._lock: FolderLock | None = None
         self._journal: dict[str, dict[str, str]] = {}
@@ -75,6 +94,7 @@ class Staging:
         return self
 
     def _prepare(self, root: os.stat_result) -> None:
+        refuse_foreign_staging(self.out)
         finish_exchange(self.folder, self.out, aside=self._aside)
         # Another run may have ended between the first look at OUT and the lock.
         self._refuse_output()
@@ -211,7 +231,7 @@ class Staging:
 
     def _set_mode(self) -> None:
         """Give the folder, which an earlier run may have made, the permissions of a new one."""
-        fresh = self.root / "new"
+        fresh = self.root / _NEW
         remove_tree(fresh)
         fresh.mkdir()
         mode = stat.S_IMODE(fresh.stat().st_mode)

@@ -33,9 +33,10 @@ class Folder:
             raise SourceNotFoundError(f"{self.label}: not a folder")
         with read_errors(path):
             found = sorted(_walk(path, path))
-        self.omitted = tuple(name for name in found if is_omitted(name))
+        omitted = {name for name in found if name.endswith("/") or is_omitted(name)}
+        self.omitted = tuple(sorted(omitted))
         self.files: Mapping[str, FileInfo] = {
-            name: _file_info(path / name, name) for name in found if not is_omitted(name)
+            name: _file_info(path / name, name) for name in found if name not in omitted
         }
 
     @property
@@ -61,17 +62,23 @@ class Folder:
 
 
 def _walk(root: Path, folder: Path) -> Iterator[str]:
-    """Yield the name of everything below `root` that is not a folder, and of omitted folders."""
+    """Yield the name of all below `root` but folders, and of folders without what belongs to it.
+
+    Those are folders that are omitted, and empty ones; they end with a slash.
+    """
     with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry)
-            name = path.relative_to(root).as_posix()
-            if not entry.is_dir(follow_symlinks=False):
-                yield name
-            elif is_omitted(name):
-                yield f"{name}/"
-            else:
-                yield from _walk(root, path)
+        found = list(entries)
+    if not found and folder != root:
+        yield f"{folder.relative_to(root).as_posix()}/"
+    for entry in found:
+        path = Path(entry)
+        name = path.relative_to(root).as_posix()
+        if not entry.is_dir(follow_symlinks=False):
+            yield name
+        elif is_omitted(name):
+            yield f"{name}/"
+        else:
+            yield from _walk(root, path)
 
 
 def _file_info(path: Path, name: str) -> FileInfo:

@@ -67,6 +67,12 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
     "hidden": (lambda out: (out / ".env").write_text("KEY=1"), r"\.env"),
     "folder": (lambda out: shutil.copytree(out, out / "checkpoint-500"), "checkpoint-500"),
     "cache": (add_cache, r"\.cache/results"),
+    "empty file": (lambda out: (out / "KEEP").touch(), "KEEP"),
+    "empty folder": (lambda out: (out / "experiments").mkdir(), "experiments/"),
+    "adapter": (
+        lambda out: (out / "adapter_model.safetensors").write_bytes(b"x"),
+        r"adapter_model\.safetensors",
+    ),
     "link": (lambda out: (out / "model.bin").symlink_to("/etc/hostname"), "link"),
     "pipe": (lambda out: os.mkfifo(out / "pipe"), "not a regular file"),
     "other model": (
@@ -133,6 +139,42 @@ def test_a_part_never_replaces_a_whole(checkpoint: Path, out: Path, old: str) ->
     with pytest.raises(OutputError, match="whole checkpoint"):
         restore(overlay, out, force=True)
     assert hashes(out) == before
+
+
+def test_a_part_replaces_no_whole_that_has_the_same_files(
+    tiny_model: TinyModel, tmp_path: Path, out: Path
+) -> None:
+    source = Path(shutil.copytree(tiny_model(max_shard_size="1GB"), tmp_path / "single"))
+    for path in source.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    convert(source, out, device="cpu")
+    with pytest.raises(OutputError, match="whole checkpoint"):
+        convert(source, out, device="cpu", force=True, changed_only=True)
+
+
+def test_a_part_that_was_completed_is_not_replaced_by_a_part(checkpoint: Path, out: Path) -> None:
+    convert(checkpoint, out, device="cpu", changed_only=True)
+    for path in checkpoint.iterdir():
+        if not (out / path.name).exists():
+            shutil.copy(path, out)
+    before = hashes(out)
+    with pytest.raises(OutputError, match="would lack"):
+        convert(checkpoint, out, device="cpu", force=True, changed_only=True)
+    assert hashes(out) == before
+    convert(checkpoint, out, device="cpu", force=True)
+
+
+def test_shards_that_an_index_names_otherwise_are_those_of_a_checkpoint(
+    checkpoint: Path, out: Path
+) -> None:
+    shutil.copytree(checkpoint, out)
+    index = out / "model.safetensors.index.json"
+    for path in sorted(out.glob("*.safetensors")):
+        index.write_text(index.read_text().replace(path.name, f"weights-{path.name[6:11]}.safetensors"))
+        path.rename(out / f"weights-{path.name[6:11]}.safetensors")
+    convert(checkpoint, out, device="cpu", force=True)
+    assert (out / MANIFEST).exists()
 
 
 def test_a_part_replaces_a_part(checkpoint: Path, out: Path) -> None:

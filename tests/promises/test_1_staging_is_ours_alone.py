@@ -146,8 +146,9 @@ def test_a_folder_of_an_earlier_run_gets_the_permissions_of_a_new_one(
 def test_an_output_named_by_dots_is_the_folder_that_they_name(
     checkpoint: Path, out: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (checkpoint / "sub").mkdir()
+    (checkpoint / "sub" / "picture.png").write_text("a picture")
     shutil.copytree(checkpoint, out)
-    (out / "sub").mkdir()
     monkeypatch.chdir(out / "sub" if name == ".." else out)
     with pytest.raises(OutputError, match="exists"):
         convert(checkpoint, name, device="cpu")
@@ -155,7 +156,32 @@ def test_an_output_named_by_dots_is_the_folder_that_they_name(
     with pytest.raises(KeyboardInterrupt):
         convert(checkpoint, name, device="cpu", force=True, progress=AtStep("check", stop))
     assert read_files(out) == before
-    assert {path.name for path in out.iterdir()} == {*before, "sub"}
+
+
+@pytest.mark.parametrize("name", [".", "../linear"])
+def test_an_old_output_that_is_the_working_directory_leaves_nothing_behind(
+    checkpoint: Path, out: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves when it is replaced, and with it where relative paths lead to."""
+    shutil.copytree(checkpoint, out)
+    monkeypatch.chdir(out)
+    convert(checkpoint, name, device="cpu", force=True)
+    monkeypatch.undo()
+    assert_converted(checkpoint, out)
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "assets", ".hidden"])
+def test_a_folder_that_only_has_the_name_of_staging_is_kept(
+    checkpoint: Path, out: Path, run_here: RunCli, name: str
+) -> None:
+    foreign = staging_root(out) / name
+    foreign.parent.mkdir(0o700)
+    foreign.write_text("years of work")
+    for options in ((), ("--dry-run",)):
+        done = run_here("convert", checkpoint, out, "--device", "cpu", *options)
+        done.assert_refused(str(staging_root(out)), name)
+    assert foreign.read_text() == "years of work"
+    assert not out.exists()
 
 
 def stop() -> None:

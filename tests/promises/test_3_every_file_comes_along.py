@@ -116,14 +116,15 @@ def plant_folders(root: Path) -> None:
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
+    (root / "logs" / "none").mkdir(parents=True)
     (root / "vendor" / "module").mkdir()
     (root / "vendor" / "module" / ".git").write_text("gitdir: ../../.git/modules/module")
 
 
-OMITTED = (".cache/", ".git/", "vendor/module/.git", "vendor/tool/.git/")
+OMITTED = (".cache/", ".git/", "logs/none/", "vendor/module/.git", "vendor/tool/.git/")
 
 
-def test_only_what_is_gits_or_the_downloaders_is_left_out_and_it_is_named(
+def test_only_what_is_gits_or_the_downloaders_or_empty_is_left_out_and_it_is_named(
     checkpoint: Path, out: Path, run_here: RunCli
 ) -> None:
     plant_folders(checkpoint)

@@ -28,7 +28,7 @@ def both(run: RunCli, *arguments: str | Path, source: Path, place: Path, **kept:
     planned: Finished = run("convert", *arguments, "--dry-run", **kept)
     assert (entries(source), entries(place)) == before
     planned.assert_refused()
-    done: Finished = run("convert", *arguments, "--device", "cpu", **kept)
+    done: Finished = run("convert", "--device", "cpu", *arguments, **kept)
     assert (planned.code, planned.stderr) == (done.code, done.stderr)
 
 
@@ -116,6 +116,20 @@ def test_a_folder_that_may_not_be_written(checkpoint: Path, out: Path, run_cli: 
 def test_a_disk_that_is_read_only(checkpoint: Path, small_disk: Path, run_here: RunCli) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     both(run_here, checkpoint, small_disk / "linear", source=checkpoint, place=small_disk)
+
+
+def test_a_source_that_may_not_be_read(checkpoint: Path, out: Path, run_cli: RunCli) -> None:
+    (checkpoint / "notes.txt").write_text("x")
+    (checkpoint / "notes.txt").chmod(0)
+    both(run_cli, checkpoint, out, source=checkpoint, place=out.parent, preexec_fn=obey_permissions)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "", "cuda:999"])
+def test_a_device_that_is_not_there(
+    checkpoint: Path, out: Path, device: str, run_here: RunCli
+) -> None:
+    arguments = (checkpoint, out, "--device", device)
+    both(run_here, *arguments, source=checkpoint, place=out.parent)
 
 
 @pytest.mark.parametrize("options", [(), ("--hardlink",), ("--changed-only",), ("--force",)])
