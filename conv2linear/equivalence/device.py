@@ -70,7 +70,8 @@ def resolve_device(name: str) -> torch.device:
         raise DeviceError(f"device {name!r} is not known", hint="use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        is_itself = str(device) == name  # torch takes cuda:256 for cuda:0
+        if not is_itself or (device.index or 0) >= count:
             raise DeviceError(
                 f"device {name!r} is not there: {count} CUDA devices found",
                 hint="use --device cpu, or install a torch build that finds the GPU",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from conv2linear.errors import BadCheckpointError
+from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.restored import compare_files, read_back_tensors
@@ -15,6 +16,7 @@ from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.plan.actions import FileChange, summarise_files
+from conv2linear.plan.edits import check_edits
 from conv2linear.plan.restore import RestorationPlan, plan_restoration
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.comparison import (
@@ -27,7 +29,7 @@ from conv2linear.record.converted import read_converted, read_manifest
 from conv2linear.record.manifest import Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
-from conv2linear.sources.base import Repository, read_optional_text
+from conv2linear.sources.base import Repository, read_optional_text, read_text
 from conv2linear.sources.open import open_source
 
 
@@ -120,7 +122,10 @@ def _open_and_plan(repository: Repository, manifest: Manifest | None) -> Restora
     refuse_changed_edits(repository, manifest)
     git_attributes = recover_git_attributes(repository, manifest)
     try:
+        check_edits(manifest, read=partial(read_text, repository))
         checkpoint = read_converted(repository, manifest)
+    except CheckFailedError as error:
+        raise changed(str(error)) from error
     except BadCheckpointError as error:
         raise changed(f"{repository.label} is not what its record says: {error}") from error
     return plan_restoration(checkpoint, manifest, git_attributes=git_attributes)

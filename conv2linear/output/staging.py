@@ -51,7 +51,7 @@ def refuse_foreign_staging(out: Path) -> None:
     """
     root = staging_root(out)
     refuse_foreign_folder(root)
-    names = set(os.listdir(root)) if root.is_dir() else set()
+    names = {path.name for path in root.iterdir()} if root.is_dir() else set()
     if foreign := names - {_FILES, _PARTIAL, _ASIDE, _JOURNAL, _NEW}:
         raise OutputError(
             f"{root} holds {min(foreign)}, which no run has put there, so nothing is written there",

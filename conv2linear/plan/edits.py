@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conv2linear.checkpoint.compatibility import Loading
@@ -79,6 +79,17 @@ def restore_config(config: ModelConfig) -> dict[str, str]:
 def restore_model_card(text: str | None) -> dict[str, str]:
     """Return README.md without the section that a conversion adds, by its name, if there is one."""
     return {} if text is None else {MODEL_CARD_NAME: remove_section(text)}
+
+
+def check_edits(manifest: Manifest, *, read: Callable[[str], str]) -> dict[str, bool]:
+    """Check every edit on record; return by name whether this version knows what it gives.
+
+    `read` returns the text that a file has now. Raises as `check_edit` does, and where config.json
+    is not on record as edited: every conversion does that.
+    """
+    if CONFIG_NAME not in {edit.name for edit in manifest.edits}:
+        raise CheckFailedError(f"{CONFIG_NAME} is not on record as edited, and always is")
+    return {edit.name: check_edit(edit, manifest, found=read(edit.name)) for edit in manifest.edits}
 
 
 def check_edit(edit: EditRecord, manifest: Manifest, *, found: str) -> bool:

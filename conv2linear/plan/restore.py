@@ -62,7 +62,7 @@ def plan_restoration(
         headers = _kernel_headers(checkpoint)
         texts = restore_config(checkpoint.config) | restore_model_card(model_card)
     else:
-        headers = _recorded_headers(checkpoint, manifest)
+        headers = original_headers(checkpoint, manifest)
         texts = _original_texts(manifest, git_attributes)
         names &= {record.name for record in manifest.files}
         names -= {edit.name for edit in manifest.edits}
@@ -106,7 +106,11 @@ def _kernel_headers(checkpoint: Checkpoint) -> dict[str, Header]:
     return {shard: grow_header(checkpoint.headers[shard], new) for shard, new in shapes.items()}
 
 
-def _recorded_headers(checkpoint: Checkpoint, manifest: Manifest) -> dict[str, Header]:
+def original_headers(checkpoint: Checkpoint, manifest: Manifest) -> dict[str, Header]:
+    """Return the headers that reshaped shards had, by shard, as the record says.
+
+    Raises `CheckFailedError` where it does not lead to them, and `BadHeaderError`.
+    """
     shape_texts: dict[str, dict[str, str]] = {}
     for tensor in manifest.tensors:
         if tensor.shape_before != tensor.shape_after:

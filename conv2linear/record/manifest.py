@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
 from conv2linear.checkpoint.json_text import loads_document, loads_without_duplicates
-from conv2linear.errors import BadCheckpointError
+from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.sources.base import Origin, is_inside
 
 MANIFEST_NAME = "conv2linear.json"
 SCHEMA_VERSION = 1
+SMALL_BYTES = 32 << 20  # of a file that is hashed in passing: a tokenizer is smaller
 _MAX_REASON = 200  # characters: what it quotes may be long
 
 
@@ -123,17 +124,19 @@ def parse_manifest(text: str) -> Manifest:
     Args:
         text: the whole document.
 
-    Raises `BadCheckpointError` where a field is missing or wrong.
+    Raises `BadCheckpointError` where a field is missing or wrong, and `UnsupportedCheckpointError`
+    where the record has another schema.
     """
     try:
         values = loads_document(text)
         json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is not text
         version = values["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise BadCheckpointError(
+        if type(version) is int and version != SCHEMA_VERSION:
+            raise UnsupportedCheckpointError(
                 f"{MANIFEST_NAME} has schema version {version!r}, expected {SCHEMA_VERSION}",
                 hint="it was written by another version of conv2linear: use that one",
             )
+        _size(version)
         return _build_manifest(values)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         reason = repr(error)[:_MAX_REASON]
@@ -155,6 +158,11 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         compatibility=_records(Loading, values.get("compatibility", [])),
     )
     names = [record.name for record in (*manifest.files, *manifest.absent)]
+    if MANIFEST_NAME in names:
+        raise ValueError(f"{MANIFEST_NAME} is on record itself")
+    _refuse_repeated(names)
+    for records in (manifest.shards, manifest.tensors, manifest.edits):
+        _refuse_repeated(record.name for record in records)
     names += [record.name for record in manifest.shards]
     names += [record.name for record in manifest.edits]
     names += [record.shard for record in manifest.tensors]
@@ -165,6 +173,14 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         if loads_without_duplicates(tensor.shape_text) != list(tensor.shape_before):
             raise ValueError(f"shape_text of {tensor.name} is not {list(tensor.shape_before)}")
     return manifest
+
+
+def _refuse_repeated(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{name!r} is on record twice")
+        seen.add(name)
 
 
 def _records(kind: type[Any], values: Any) -> tuple[Any, ...]:

@@ -171,8 +171,9 @@ def test_shards_that_an_index_names_otherwise_are_those_of_a_checkpoint(
     shutil.copytree(checkpoint, out)
     index = out / "model.safetensors.index.json"
     for path in sorted(out.glob("*.safetensors")):
-        index.write_text(index.read_text().replace(path.name, f"weights-{path.name[6:11]}.safetensors"))
-        path.rename(out / f"weights-{path.name[6:11]}.safetensors")
+        other = path.name.replace("model-", "weights-")
+        index.write_text(index.read_text().replace(path.name, other))
+        path.rename(out / other)
     convert(checkpoint, out, device="cpu", force=True)
     assert (out / MANIFEST).exists()
 

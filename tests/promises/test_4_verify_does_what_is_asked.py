@@ -188,6 +188,13 @@ def test_a_report_that_fails_at_the_end_does_not_lose_the_result(
     assert "error: no space left on the disk of /dev/full" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["generation_config.json", "model.safetensors.index.json"])
+def test_a_small_file_is_not_sound_for_its_size(linear: Path, run_here: RunCli, name: str) -> None:
+    content = (linear / name).read_bytes()
+    (linear / name).write_bytes(content.replace(b'"', b"'", 1) if "gen" in name else content[::-1])
+    assert run_here("verify", linear, "--device", "cpu").code == 1
+
+
 def test_checksums_are_read_and_nothing_is_written(linear: Path) -> None:
     before = snapshot(linear)
     verification = verify(linear, checksums=True, device="cpu")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conv2linear import convert, restore
+from conv2linear import convert, restore, verify
 from conv2linear.errors import OutputError
 from conv2linear.files.clone import clone_file, data_bytes
 from tests.support.contents import hashes, shard_with
@@ -139,6 +139,14 @@ def add_hole(path: Path, size: int) -> None:
             file.write(b"data" * 1000)
         file.truncate(size)
     assert path.stat().st_blocks * 512 < size // 8
+
+
+def test_an_output_may_have_a_name_that_is_not_utf_8(checkpoint: Path, tmp_path: Path) -> None:
+    """The file system takes any bytes, the safetensors library does not."""
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    convert(checkpoint, out, device="cpu")
+    assert verify(out, source=checkpoint, device="cpu").passed
+    restore(out, tmp_path / os.fsdecode(b"\xff"))
 
 
 @pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 5])

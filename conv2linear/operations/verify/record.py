@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
-from conv2linear.errors import CheckFailedError
-from conv2linear.operations.verify.needs import SkippedError, need_checkpoint, need_record
+from conv2linear.errors import CheckFailedError, UnsupportedCheckpointError
+from conv2linear.operations.verify.needs import (
+    NotDoneError,
+    SkippedError,
+    need_checkpoint,
+    need_record,
+)
 from conv2linear.operations.verify.subject import Subject
-from conv2linear.plan.edits import check_edit
+from conv2linear.plan.edits import check_edits
+from conv2linear.plan.restore import original_headers
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
-from conv2linear.record.manifest import MANIFEST_NAME, Manifest, TensorRecord
+from conv2linear.record.manifest import (
+    MANIFEST_NAME,
+    SMALL_BYTES,
+    FileRecord,
+    Manifest,
+    TensorRecord,
+)
 from conv2linear.sources.base import read_text
 from conv2linear.text import plural
 from conv2linear.version import __version__
@@ -19,6 +32,8 @@ from conv2linear.version import __version__
 def check_record(subject: Subject) -> str:
     """Check that the record is valid, and say what it tells of the conversion."""
     if subject.manifest_error is not None:
+        if isinstance(subject.manifest_error, UnsupportedCheckpointError):
+            raise NotDoneError(str(subject.manifest_error))
         raise subject.manifest_error
     manifest = subject.manifest
     if manifest is None:
@@ -32,6 +47,8 @@ def check_record(subject: Subject) -> str:
 def check_recorded_tensors(subject: Subject) -> str:
     """Check bytes, shapes and headers of the patch embeddings against the record."""
     manifest, checkpoint = need_record(subject), need_checkpoint(subject)
+    if manifest.model_type != checkpoint.config.model_type:
+        raise CheckFailedError(f"{manifest.model_type} is the model type on record")
     names = {record.name for record in manifest.tensors}
     for embedding in checkpoint.patch_embeddings:
         if embedding.name not in names:
@@ -45,6 +62,7 @@ def check_recorded_tensors(subject: Subject) -> str:
         header = checkpoint.headers.get(shard.name)
         if header is None or header.sha256 != shard.header_sha256_after:
             raise CheckFailedError(f"the header of {shard.name} is not the one on record")
+    original_headers(checkpoint, manifest)  # what a restoration would write
     found, absent = _expected_tensors(manifest, checkpoint), absent_tensors(manifest, checkpoint)
     count = (
         f"{len(found)} of {len(manifest.tensors)} tensors"
@@ -87,7 +105,7 @@ def _check_tensor(record: TensorRecord, checkpoint: Checkpoint) -> None:
 def check_recorded_files(subject: Subject) -> str:
     """Check that the files are those on record, with the same sizes, and no others.
 
-    The few texts that the conversion edited are hashed too.
+    Those that are small and lie here are hashed too, and so are the texts that were edited.
     """
     manifest, files = need_record(subject), subject.repository.files
     found = {name: info.size_bytes for name, info in files.items() if name != MANIFEST_NAME}
@@ -103,13 +121,22 @@ def check_recorded_files(subject: Subject) -> str:
             raise CheckFailedError(
                 f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
             )
-    edited = {edit.name for edit in manifest.edits}
-    for record in manifest.files:
-        if record.name in edited and record.sha256 is not None:
-            content = subject.repository.read(record.name, 0, record.size_bytes)
-            if hashlib.sha256(content).hexdigest() != record.sha256:
-                raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
-    return f"{plural(len(recorded), 'file')} with the recorded sizes, and no other"
+    hashed = [record for record in manifest.files if record.sha256 and _is_cheap(subject, record)]
+    for record in hashed:
+        content = subject.repository.read(record.name, 0, record.size_bytes)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
+    return (
+        f"{plural(len(recorded), 'file')} with the recorded sizes, {len(hashed)} of them with the "
+        "recorded SHA-256, and no other"
+    )
+
+
+def _is_cheap(subject: Subject, record: FileRecord) -> bool:
+    """Tell whether hashing a file takes no longer than all that is read anyway."""
+    is_edited = record.name in {edit.name for edit in need_record(subject).edits}
+    is_here = subject.repository.files[record.name].path is not None
+    return is_edited or (is_here and record.size_bytes <= SMALL_BYTES)
 
 
 def is_extended_by_hub(subject: Subject, name: str) -> bool:
@@ -130,14 +157,12 @@ def check_recorded_edits(subject: Subject) -> str:
     An edit of another version of the tool is judged by what that version could do.
     """
     manifest = need_record(subject)
-    follow: list[str] = []
-    unknown: list[str] = []
     for edit in manifest.edits:
         if edit.name not in subject.repository.files:
             raise CheckFailedError(f"{edit.name} is missing")
-        found = read_text(subject.repository, edit.name)
-        is_known = check_edit(edit, manifest, found=found)
-        (follow if is_known else unknown).append(edit.name)
+    is_known = check_edits(manifest, read=partial(read_text, subject.repository))
+    follow = [name for name, known in is_known.items() if known]
+    unknown = [name for name, known in is_known.items() if not known]
     if not follow:
         raise SkippedError("no edit that this version can make again")
     tool = manifest.tool

@@ -26,10 +26,14 @@ from tests.support.damage import edit_header, edit_json, flip_bit
 
 def test_each_check_says_what_it_found(linear: Path) -> None:
     subject = open_subject(linear)
-    files = len(manifest_of(linear)["files"])
+    files = manifest_of(linear)["files"]
+    hashed = sum(file["sha256"] is not None for file in files)
     assert check_record(subject) == f"written by conv2linear {__version__} from a folder"
     assert check_recorded_tensors(subject).startswith("2 tensors and ")
-    assert check_recorded_files(subject) == f"{files} files with the recorded sizes, and no other"
+    assert check_recorded_files(subject) == (
+        f"{len(files)} files with the recorded sizes, {hashed} of them with the recorded SHA-256, "
+        "and no other"
+    )
     assert check_recorded_edits(subject) == (
         "README.md, config.json follow from the recorded originals"
     )

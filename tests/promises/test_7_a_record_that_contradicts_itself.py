@@ -1,0 +1,90 @@
+"""A record that does not fit what it is of is found by `verify`, and nothing is restored by it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conv2linear import convert
+from tests.support.checkpoints import MANIFEST
+from tests.support.damage import edit_json
+from tests.support.processes import RunCli
+
+Values = dict[str, Any]
+
+
+@pytest.fixture
+def linear(checkpoint: Path, tmp_path: Path) -> Path:
+    convert(checkpoint, tmp_path / "linear", device="cpu")
+    return tmp_path / "linear"
+
+
+def edit_of(manifest: Values, name: str) -> Values:
+    found: list[Values] = [edit for edit in manifest["edits"] if edit["name"] == name]
+    return found[0]
+
+
+def replace_in_config(manifest: Values) -> None:
+    edit = edit_of(manifest, "config.json")
+    edit["original"] = edit["original"].replace('"glm4v"', '"glm4v" ', 1)
+
+
+def space_out_shape(manifest: Values) -> None:
+    for tensor in manifest["tensors"]:
+        tensor["shape_text"] = tensor["shape_text"].replace(",", ", ")
+
+
+def record_twice(manifest: Values, field: str) -> None:
+    manifest[field].append(copy.deepcopy(manifest[field][0]))
+
+
+def forget_config(manifest: Values) -> None:
+    manifest["edits"] = [edit for edit in manifest["edits"] if edit["name"] != "config.json"]
+
+
+RECORDS: dict[str, Callable[[Values], object]] = {
+    "another config": lambda m: edit_of(m, "config.json").update(original='{"model_type": "x"}'),
+    "another space in the config": replace_in_config,
+    "another card": lambda m: edit_of(m, "README.md").update(original="another"),
+    "an edit that is none": lambda m: m["edits"].append(
+        {"name": "generation_config.json", "original": "another"}
+    ),
+    "no edit of the config": forget_config,
+    "no edits": lambda m: m.update(edits=[]),
+    "another text of the shape": space_out_shape,
+    "a file twice": lambda m: record_twice(m, "files"),
+    "a tensor twice": lambda m: record_twice(m, "tensors"),
+    "a shard twice": lambda m: record_twice(m, "shards"),
+    "an edit twice": lambda m: record_twice(m, "edits"),
+    "itself": lambda m: m["files"].append({"name": MANIFEST, "size_bytes": 9, "sha256": None}),
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_it_is_found_and_nothing_is_restored(
+    linear: Path, tmp_path: Path, record: str, run_here: RunCli
+) -> None:
+    edit_json(linear / MANIFEST, RECORDS[record])
+    assert run_here("verify", linear, "--device", "cpu").code == 1
+    done = run_here("restore", linear, tmp_path / "restored")
+    assert done.code in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "restored").exists()
+
+
+def test_another_model_type_on_record_is_found(linear: Path, run_here: RunCli) -> None:
+    edit_json(linear / MANIFEST, lambda manifest: manifest.update(model_type="glm_ocr"))
+    assert run_here("verify", linear, "--device", "cpu").code == 1
+
+
+@pytest.mark.parametrize(("version", "code"), [(2, 2), (0, 2), (True, 1), ("1", 1), (1.0, 1)])
+def test_a_record_of_another_schema_is_not_judged(
+    linear: Path, run_here: RunCli, version: object, code: int
+) -> None:
+    """What this version cannot read proves nothing; what no version writes is a fault."""
+    edit_json(linear / MANIFEST, lambda manifest: manifest.update(schema_version=version))
+    assert run_here("verify", linear, "--device", "cpu").code == code
