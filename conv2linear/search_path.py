@@ -22,6 +22,24 @@ def drop_working_directory() -> None:
     sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
 
 
+def drop_folders(arguments: list[str]) -> None:
+    """Take from the search path what lies in the folders that a command line names.
+
+    `PYTHONPATH` may lead into a checkpoint. A folder that Python itself or this package lies in is
+    no checkpoint.
+    """
+    named = [each.rpartition("=")[2] if each[:1] == "-" else each for each in arguments]
+    folders = [os.path.realpath(each) for each in named if each]
+    own = [os.path.realpath(each) for each in (__file__, sys.prefix, sys.base_prefix)]
+    for folder in folders:
+        if not any(_lies_in(each, folder) for each in own):
+            sys.path[:] = [e for e in sys.path if not _lies_in(os.path.realpath(e), folder)]
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 def is_run_as_module(package: str) -> bool:
     """Tell whether Python is about to run `package` by `python -m`, which adds that directory."""
     options = [each for each in sys.orig_argv if each[:1] == "-"]

@@ -6,12 +6,13 @@ import signal
 import sys
 
 from conv2linear.cli.streams import flush_stdout, give_up_stdout, prepare_streams
-from conv2linear.search_path import drop_working_directory
+from conv2linear.search_path import drop_folders, drop_working_directory
 
 
 def main() -> None:
     """Run `conv2linear` with the arguments of this process and exit with its code."""
     drop_working_directory()
+    drop_folders(sys.argv[1:])
     prepare_streams()
     try:
         from conv2linear.cli.app import run

@@ -135,6 +135,23 @@ def test_nor_where_the_search_path_leads_there(trap: Trap, script: Path, entry: 
     assert not any(" -c " in started for started in trap.sprung.values())
 
 
+@pytest.mark.parametrize("below", [".", "code"])
+def test_nor_where_it_leads_there_and_the_working_directory_is_elsewhere(
+    trap: Trap, script: Path, tmp_path: Path, below: str
+) -> None:
+    trap.plant(*(f"{below}/{name}" for name in OUTSIDE))
+    elsewhere = Trap(tmp_path, tmp_path / "another marker")
+    search_path = f"{os.pathsep}{trap.folder / below}"
+    for arguments in (
+        ("inspect", trap.folder),
+        ("convert", "model", "linear", "--device", "cpu"),
+        ("verify", "linear", f"--source={trap.folder}", "--device", "cpu"),
+    ):
+        done = elsewhere.run(script, *arguments, search_path=search_path)
+        assert done.code == 0, done.stderr
+    assert trap.sprung == {}
+
+
 @pytest.mark.parametrize("entry", [".", "", "checkpoint"])
 def test_nor_do_the_processes_that_time_the_tower(trap: Trap, script: Path, entry: str) -> None:
     trap.plant("sitecustomize", "transformers", "torchvision", "PIL", "usercustomize")
