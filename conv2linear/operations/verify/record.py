@@ -133,10 +133,11 @@ def check_recorded_files(subject: Subject) -> str:
 
 
 def _is_cheap(subject: Subject, record: FileRecord) -> bool:
-    """Tell whether hashing a file takes no longer than all that is read anyway."""
+    """Tell whether hashing a file takes no longer than all that is read anyway: no shard."""
     is_edited = record.name in {edit.name for edit in need_record(subject).edits}
     is_here = subject.repository.files[record.name].path is not None
-    return is_edited or (is_here and record.size_bytes <= SMALL_BYTES)
+    is_small = record.size_bytes <= SMALL_BYTES and not record.name.endswith(".safetensors")
+    return is_edited or (is_here and is_small)
 
 
 def is_extended_by_hub(subject: Subject, name: str) -> bool:
