@@ -7,15 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig, parse_config
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header, header_length, parse_header
-from conv2linear.checkpoint.index import SINGLE_FILE, check_weight_map, read_weight_map
-from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, find_patch_embeddings
-from conv2linear.errors import BadCheckpointError, SourceChangedError
+from conv2linear.checkpoint.index import (
+    EXPLICIT_FILE,
+    INDEX_FILE,
+    SINGLE_FILE,
+    ShardList,
+    check_weight_map,
+    list_shards,
+)
+from conv2linear.checkpoint.model_types import MODEL_TYPES
+from conv2linear.checkpoint.other_kernels import warn_of_other_kernels
+from conv2linear.checkpoint.other_kinds import (
+    missing_file_error,
+    refuse_mlx,
+    refuse_text_model,
+)
+from conv2linear.checkpoint.patch_embedding import (
+    Layout,
+    PatchEmbedding,
+    find_patch_embeddings,
+    has_patch_embedding,
+)
+from conv2linear.checkpoint.refused_types import REFUSED_TYPES
+from conv2linear.errors import (
+    BadCheckpointError,
+    SourceChangedError,
+    UnsupportedCheckpointError,
+)
 from conv2linear.paths import StrPath
-from conv2linear.sources.base import FileInfo, Repository, read_text
+from conv2linear.sources.base import (
+    LFS_POINTER,
+    FileInfo,
+    Repository,
+    is_inside,
+    read_text,
+    refuse_pointer,
+)
 from conv2linear.sources.open import open_source
 
 _HEADER_READERS = 8
@@ -23,12 +54,24 @@ _HEADER_READERS = 8
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint; `headers` has one entry for each shard, by file name."""
+    """An opened checkpoint; `headers` has one entry for each shard, by file name.
+
+    It lies in the folder `subfolder` of its repository, "" for the repository itself; `listed` says
+    where its shards are listed. `warnings` say what is odd about its files, and stops no load.
+    """
 
     repository: Repository
     config: ModelConfig
     headers: Mapping[str, Header]
     patch_embeddings: tuple[PatchEmbedding, ...]
+    subfolder: str = ""
+    listed: ShardList = field(default_factory=lambda: ShardList(()))
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def config_name(self) -> str:
+        """The name of its config.json in the repository."""
+        return join_subfolder(self.subfolder, CONFIG_NAME)
 
     @property
     def files(self) -> Mapping[str, FileInfo]:
@@ -63,35 +106,78 @@ class Checkpoint:
         return self.read_tensor(embedding.bias_shard, embedding.bias)
 
 
-def read_checkpoint(repository: Repository, *, is_overlay: bool = False) -> Checkpoint:
+def read_checkpoint(
+    repository: Repository, *, is_overlay: bool = False, subfolder: str = ""
+) -> Checkpoint:
     """Read and check config, index and every header of a checkpoint.
 
-    An overlay has only some of the shards and no index: what is there is read.
+    An overlay has only some of the shards and no index: what is there is read. `subfolder` is the
+    folder of the repository that the checkpoint is in, as in transformers.
 
     Raises `BadCheckpointError` where the files break a rule or contradict each other, and
     `UnsupportedCheckpointError` where there is no patch embedding that could be linear.
     """
-    config = parse_config(_require_text(repository, CONFIG_NAME))
+    subfolder = parse_subfolder(subfolder)
+    prefix = join_subfolder(subfolder, "")
+    config = parse_config(_read_config(repository, prefix))
+    refuse_text_model(config.values, is_known=config.model_type in {*MODEL_TYPES, *REFUSED_TYPES})
     geometry = config.geometry
-    weight_map = None if is_overlay else read_weight_map(repository)
-    if is_overlay:
-        shards = sorted(name for name in repository.files if name.endswith(".safetensors"))
-    else:
-        shards = sorted(set(weight_map.values())) if weight_map else [SINGLE_FILE]
-    headers = _read_headers(repository, shards)
-    if weight_map is not None:
-        check_weight_map(weight_map, headers)
+    listed = _list_shards(repository, prefix, config, is_overlay=is_overlay)
+    headers = _read_headers(repository, list(listed.shards))
+    if not is_overlay:
+        listed = replace(listed, warnings=listed.warnings + check_weight_map(listed, headers))
+    refuse_mlx(config.values, headers, geometry)
     has_bias = config.supported_type.has_bias and not is_overlay  # it may lie in another shard
-    embeddings = find_patch_embeddings(headers, geometry, has_bias=has_bias)
-    return Checkpoint(repository, config, headers, embeddings)
+    others = () if is_overlay else warn_of_other_kernels(repository, headers, prefix=prefix)
+    try:
+        embeddings = find_patch_embeddings(headers, geometry, has_bias=has_bias)
+    except UnsupportedCheckpointError as error:
+        is_elsewhere = others and not any(has_patch_embedding(each) for each in headers.values())
+        raise type(error)(str(error), hint=others[0] if is_elsewhere else error.hint) from None
+    warnings = listed.warnings + others
+    listed = replace(listed, weight_map=None)  # of a large checkpoint it is large, and checked now
+    return Checkpoint(repository, config, headers, embeddings, subfolder, listed, warnings)
 
 
-def _require_text(repository: Repository, name: str) -> str:
-    if name not in repository.files:
+def parse_subfolder(subfolder: str) -> str:
+    """Return the name of a folder in a repository without slashes around it.
+
+    Raises `BadCheckpointError` where it leads out of the repository.
+    """
+    name = subfolder.strip("/")
+    if name and not is_inside(name):
         raise BadCheckpointError(
-            f"{repository.label}: no {name}",
-            hint="is this the folder of a transformers checkpoint?",
+            f"subfolder {subfolder!r} is not the name of a folder in a repository",
+            hint="name it as it stands below the source: --subfolder model",
         )
+    return name
+
+
+def join_subfolder(subfolder: str, name: str) -> str:
+    """Return the name that a file of a checkpoint has in its repository."""
+    return f"{subfolder}/{name}" if subfolder else name
+
+
+def _list_shards(
+    repository: Repository, prefix: str, config: ModelConfig, *, is_overlay: bool
+) -> ShardList:
+    files = [name for name in repository.files if name.startswith(prefix)]
+    if is_overlay:
+        return ShardList(tuple(sorted(n for n in files if n.endswith(".safetensors"))))
+    explicit = config.values.get(EXPLICIT_FILE)
+    has_weights = prefix + SINGLE_FILE in files or prefix + INDEX_FILE in files
+    if explicit is None and not has_weights:
+        raise missing_file_error(repository, prefix, f"neither {SINGLE_FILE} nor {INDEX_FILE}")
+    return list_shards(repository, prefix=prefix, explicit=explicit)
+
+
+def _read_config(repository: Repository, prefix: str) -> str:
+    name = prefix + CONFIG_NAME
+    info = repository.files.get(name)
+    if info is None:
+        raise missing_file_error(repository, prefix, f"no {CONFIG_NAME}")
+    if not info.size_bytes:
+        raise BadCheckpointError(f"{name} is empty", hint="download or copy it again")
     return read_text(repository, name)
 
 
@@ -104,6 +190,8 @@ def _read_headers(repository: Repository, shards: list[str]) -> dict[str, Header
 def _read_header(repository: Repository, shard: str) -> Header:
     size = repository.files[shard].size_bytes
     prefix = repository.read(shard, 0, min(size, LENGTH_BYTES))
+    if LFS_POINTER.startswith(prefix) and size > LENGTH_BYTES:
+        refuse_pointer(repository.read(shard, 0, len(LFS_POINTER)), shard)
     length = header_length(prefix, file_bytes=size, label=shard)
     raw = repository.read(shard, LENGTH_BYTES, length)
     if len(raw) != length:
@@ -111,9 +199,11 @@ def _read_header(repository: Repository, shard: str) -> Header:
     return parse_header(raw, file_bytes=size, label=shard)
 
 
-def open_checkpoint(source: StrPath, *, revision: str | None = None) -> Checkpoint:
-    """Open a checkpoint: a folder that exists, or else `org/name[@revision]` on the Hub.
+def open_checkpoint(
+    source: StrPath, *, revision: str | None = None, subfolder: str = ""
+) -> Checkpoint:
+    """Open a checkpoint: a folder that exists, or else an id or address on the Hub.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
     """
-    return read_checkpoint(open_source(source, revision=revision))
+    return read_checkpoint(open_source(source, revision=revision), subfolder=subfolder)

@@ -166,6 +166,17 @@ def is_fused_patch_embedding(name: str) -> bool:
     return _ends_with(name, _FUSED_WEIGHT)
 
 
+def has_patch_embedding(header: Header) -> bool:
+    """Tell whether a shard has the weight of a patch embedding, in any layout."""
+    return any(is_patch_embedding(n) or is_fused_patch_embedding(n) for n in header.tensors)
+
+
+def is_part_of_patch_embedding(name: str) -> bool:
+    """Tell whether a tensor is the weight or the bias of a patch embedding, in any layout."""
+    weight = name.removesuffix("bias") + "weight" if name.endswith(".bias") else name
+    return is_patch_embedding(weight) or is_fused_patch_embedding(weight)
+
+
 def _ends_with(name: str, suffix: str) -> bool:
     # With or without a prefix: "model.visual." today, "visual." in older exports.
     return name.endswith(suffix) and (name == suffix or name.endswith(f".{suffix}"))

@@ -16,6 +16,7 @@ from conv2linear.cli.options import (
     Quiet,
     Revision,
     Source,
+    Subfolder,
     Workers,
 )
 from conv2linear.cli.output import Output, key_value_table
@@ -31,6 +32,7 @@ def convert_command(
     source: Source,
     out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")],
     revision: Revision = None,
+    subfolder: Subfolder = "",
     device: Device = "auto",
     hardlink: Hardlink = False,
     changed_only: Annotated[
@@ -63,6 +65,7 @@ def convert_command(
 
         options: dict[str, Any] = {
             "revision": revision,
+            "subfolder": subfolder,
             "device": device,
             "hardlink": hardlink,
             "force": force,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conv2linear.cli.format import format_bytes
-from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source
+from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source, Subfolder
 from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def inspect_command(
     source: Source,
     revision: Revision = None,
+    subfolder: Subfolder = "",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -24,7 +25,9 @@ def inspect_command(
     with output.running() as progress:
         from conv2linear.operations.inspect import inspect_checkpoint  # not for --help
 
-        inspection = inspect_checkpoint(source, revision=revision, progress=progress)
+        inspection = inspect_checkpoint(
+            source, revision=revision, subfolder=subfolder, progress=progress
+        )
     output.result("inspect", inspection.to_dict(), key_value_table(*_rows(inspection)))
 
 

@@ -7,12 +7,24 @@ from typing import Annotated
 import typer
 
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="A folder, or org/name[@revision] on the Hub.")
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A folder, or org/name[@revision] on the Hub, or its address there."
+    ),
 ]
 Revision = Annotated[
     str | None,
     typer.Option(
         "--revision", help="Branch, tag or commit of a Hub repository.", show_default=False
+    ),
+]
+Subfolder = Annotated[
+    str,
+    typer.Option(
+        "--subfolder",
+        metavar="FOLDER",
+        help="The folder of SOURCE that the checkpoint is in, as transformers has it.",
+        show_default=False,
     ),
 ]
 Device = Annotated[

@@ -1,20 +1,21 @@
 """Load a linear checkpoint with the installed transformers, and describe the layer that it built.
 
 Run as a program in a process of its own, since transformers patches classes for the whole process:
-with the path of a checkpoint as its argument it prints one JSON object. The text and vision layers
-are cut to zero, so that only the embeddings of a large checkpoint are read.
+with the paths of a checkpoint and of its shards as arguments it prints one JSON object. The text
+and vision layers are cut to zero, so that only the embeddings of a large checkpoint are read.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 NOT_THE_CHECKPOINT = 3  # exit code: a package is missing, or there is not enough memory
 
 
-def load_patch_embedding(folder: str) -> dict[str, Any]:
+def load_patch_embedding(folder: str, shards: Sequence[str]) -> dict[str, Any]:
     """Load a checkpoint and describe its patch embedding.
 
     Returns `module` (the class of the layer), `is_linear`, and `missing` and `mismatched` (keys of
@@ -44,7 +45,7 @@ def load_patch_embedding(folder: str) -> dict[str, Any]:
         "mismatched": [str(key) for key in info["mismatched_keys"] if "patch_embed." in str(key)],
     }
     if result["is_linear"] and layer is not None:
-        weight, bias = _read_tensors(folder)
+        weight, bias = _read_tensors(shards)
         stored_dtype = weight.dtype
         weight = weight.to(layer.weight.dtype)
         bias = None if bias is None else bias.to(layer.weight.dtype)
@@ -81,31 +82,25 @@ def _without_layers(config: Any) -> Any:
     return config
 
 
-def _read_tensors(folder: str) -> tuple[Any, Any]:
-    from pathlib import Path
-
+def _read_tensors(shards: Sequence[str]) -> tuple[Any, Any]:
     from safetensors import safe_open
 
-    index = Path(folder) / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.is_file():  # its shards may lie in sub-folders
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
     found: dict[str, Any] = {}
-    for name in sorted(names):
-        with safe_open(Path(folder) / name, framework="pt") as shard:
+    for path in shards:
+        with safe_open(path, framework="pt") as shard:
             for key in shard.keys():  # noqa: SIM118 - a shard is not a dictionary
                 if "patch_embed." in key and "proj." in key:
                     found[key.rpartition(".")[2]] = shard.get_tensor(key)
     return found["weight"], found.get("bias")
 
 
-def _main(folder: str) -> None:
+def _main(folder: str, *shards: str) -> None:
     try:
-        print(json.dumps(load_patch_embedding(folder)))
+        print(json.dumps(load_patch_embedding(folder, shards)))
     except (ImportError, MemoryError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(NOT_THE_CHECKPOINT)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -97,7 +97,12 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
             hint=f"accept its licence at {_shown_endpoint()}/{repo_id}, then {_LOGIN_HINT}",
         )
     if isinstance(error, RevisionNotFoundError):
-        return SourceNotFoundError(f"{repo_id} has no revision {revision!r}")
+        return SourceNotFoundError(
+            f"{repo_id} has no revision {revision!r}",
+            hint="is the end of it a folder? --revision names the branch, --subfolder the folder"
+            if "/" in revision
+            else None,
+        )
     if constants.HF_HUB_OFFLINE:
         return SourceNotFoundError(
             f"{repo_id} at {revision!r} is not in the cache, and HF_HUB_OFFLINE is set",

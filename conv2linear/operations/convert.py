@@ -8,7 +8,8 @@ from pathlib import Path
 from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.equivalence.outcome import Equivalence
-from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.errors import CheckFailedError
+from conv2linear.operations.attestations import read_attestations
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
 from conv2linear.output.record import Evidence, add_hashes, build_record
@@ -21,10 +22,11 @@ from conv2linear.paths import StrPath
 from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
+from conv2linear.record.converted import read_old_record
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
-from conv2linear.sources.base import Repository, read_optional_text
+from conv2linear.sources.base import read_optional_text
 
 _DEVICES_OF_ALL = ("auto", "cpu")  # every machine has them: a plan needs no torch to know that
 
@@ -36,8 +38,9 @@ class Conversion(Result):
     `source` is what was converted, as the user named it, and `out` where the result is; `checks`
     has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
     says; `shard_count` is the number of shards of the source; `omitted` names what the source has
-    and the output lacks: files of git and huggingface_hub, and an earlier record, whose text the
-    new one keeps; folders end with a slash. `compatibility` says where the result loads.
+    and the output lacks: files of git and huggingface_hub, an earlier record, and hashes and
+    signatures of files that changed, which the new record keeps; folders end with a slash.
+    `compatibility` says where the result loads.
     """
 
     source: str
@@ -61,6 +64,7 @@ def plan_conversion(
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
+    subfolder: str = "",
     progress: Progress | None = None,
 ) -> ConversionPlan:
     """Open a checkpoint and decide what converting it would do; nothing is written.
@@ -83,10 +87,14 @@ def plan_conversion(
         model_card=model_card,
         allow_unsafe_quantization=allow_unsafe_quantization,
     )
-    checkpoint = open_checkpoint(source, revision=revision)
+    checkpoint = open_checkpoint(source, revision=revision, subfolder=subfolder)
     card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
     plan = build_plan(
-        checkpoint, options, model_card=card, old_record=_read_old_record(checkpoint.repository)
+        checkpoint,
+        options,
+        model_card=card,
+        old_record=read_old_record(checkpoint.repository),
+        attestations=read_attestations(checkpoint.repository),
     )
     if target is not None:
         writing = WriteOptions(hardlink=hardlink, force=force)
@@ -107,6 +115,7 @@ def convert(
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
+    subfolder: str = "",
     progress: Progress | None = None,
 ) -> Conversion:
     """Write a copy of a checkpoint whose patch embeddings are linear weights `[O, C·T·P·P]`.
@@ -115,7 +124,7 @@ def convert(
     at all.
 
     Args:
-        source: a folder, or `org/name[@revision]` on the Hub.
+        source: a folder, or `org/name[@revision]` on the Hub, or its address there.
         out: the folder to make.
         revision: branch, tag or commit of a Hub repository.
         device: where the equivalence is checked: auto, cpu, cuda or cuda:N.
@@ -125,6 +134,8 @@ def convert(
         allow_unsafe_quantization: convert although the quantisation method may break the result.
         changed_only: write an overlay: the reshaped shards, the edited texts and the record.
         model_card: add a section to README.md.
+        subfolder: the folder of the source that the checkpoint is in, as for `from_pretrained`; all
+            other files of the source come along as they are.
         progress: told of steps, bytes and warnings.
 
     Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where `out`
@@ -142,6 +153,7 @@ def convert(
         allow_unsafe_quantization=allow_unsafe_quantization,
         changed_only=changed_only,
         model_card=model_card,
+        subfolder=subfolder,
         progress=told,
     )
     with Staging(target, writing, new=_new_output(plan)) as staging:
@@ -172,14 +184,6 @@ def convert(
         compatibility=plan.compatibility,
         warnings=told.warnings,
     )
-
-
-def _read_old_record(repository: Repository) -> str | None:
-    """Read what stands in the place of the record, None where nothing does, or no text."""
-    try:
-        return read_optional_text(repository, MANIFEST_NAME)
-    except BadCheckpointError:
-        return None
 
 
 def _new_output(plan: ConversionPlan) -> NewOutput:

@@ -9,9 +9,11 @@ from conv2linear.checkpoint.compatibility import Loading, assess_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
 from conv2linear.errors import UnsupportedCheckpointError
+from conv2linear.operations.attestations import read_attestations
 from conv2linear.paths import StrPath
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
+from conv2linear.record.converted import read_old_record
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 
@@ -41,8 +43,7 @@ class Inspection(Result):
 
     `compatibility` says where it loads as it is. `converted` says where the result of `convert`
     would, `full` what that costs, and `changed_only` what an overlay costs; all None if it cannot
-    be converted.
-    `warnings` are about what was read.
+    be converted. `warnings` say what is odd about its files, and what converting makes wrong.
     """
 
     source: str
@@ -63,23 +64,29 @@ class Inspection(Result):
 
 
 def inspect_checkpoint(
-    source: StrPath, *, revision: str | None = None, progress: Progress | None = None
+    source: StrPath,
+    *,
+    revision: str | None = None,
+    subfolder: str = "",
+    progress: Progress | None = None,
 ) -> Inspection:
     """Read config, index and headers of a checkpoint, and no tensor.
 
     Args:
-        source: a folder, or `org/name[@revision]` on the Hub.
+        source: a folder, or `org/name[@revision]` on the Hub, or its address there.
         revision: branch, tag or commit of a Hub repository.
+        subfolder: the folder of the source that the checkpoint is in, as for `from_pretrained`.
         progress: told of steps and warnings.
 
     Raises `SourceNotFoundError`, `HubError`, `BadCheckpointError` or `UnsupportedCheckpointError`.
     """
     told = RecordedProgress(progress)
     told.step("read headers")
-    checkpoint = open_checkpoint(source, revision=revision)
+    checkpoint = open_checkpoint(source, revision=revision, subfolder=subfolder)
     told.warn_all(checkpoint.repository.warnings)
     quantization = read_quantization(checkpoint.config)
     full, overlay, refusal_reason = _plan_both(checkpoint)
+    told.warn_all(full.warnings if full else checkpoint.warnings)
     return Inspection(
         source=checkpoint.repository.label,
         origin=checkpoint.repository.origin,
@@ -123,7 +130,12 @@ def _plan_both(
 
 def _plan(checkpoint: Checkpoint, *, changed_only: bool) -> ConversionPlan:
     # Without the model card: reading it would be a download.
-    return build_plan(checkpoint, ConversionOptions(changed_only=changed_only, model_card=False))
+    return build_plan(
+        checkpoint,
+        ConversionOptions(changed_only=changed_only, model_card=False),
+        old_record=read_old_record(checkpoint.repository),
+        attestations=read_attestations(checkpoint.repository),
+    )
 
 
 def _cost(plan: ConversionPlan | None) -> Cost | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conv2linear.errors import BadCheckpointError, Conv2LinearError, SourceNotFoundError
@@ -21,7 +21,13 @@ from conv2linear.plan.transfer import Transfer, names_to_hash
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.converted import complete_manifest, read_manifest
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
-from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest, parse_manifest
+from conv2linear.record.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    dump_manifest,
+    parse_manifest,
+)
 from conv2linear.sources.folder import Folder
 
 
@@ -57,7 +63,15 @@ def open_publication(
         outgoing = Outgoing(folder, Path(scratch))
         if manifest.partial:
             outgoing.replace(MANIFEST_NAME, dump_manifest(complete_manifest(manifest)))
+        manifest = add_made_anew(manifest, folder)
         yield Publication(destination, manifest, outgoing, target, progress)
+
+
+def add_made_anew(manifest: Manifest, folder: Folder) -> Manifest:
+    """Return a record that has the files too which the conversion left out, and are here again."""
+    names = [record.name for record in manifest.left_out if record.name in folder.files]
+    records = [FileRecord(name, folder.files[name].size_bytes, None) for name in names]
+    return replace(manifest, files=(*manifest.files, *records))
 
 
 def look(publication: Publication) -> PushInputs:
@@ -75,6 +89,12 @@ def look(publication: Publication) -> PushInputs:
         refuse_disclosure(publication.destination, remote, source=source_access)
     base = choose_base(publication.destination, remote, origin=origin)
     existing = target.list_files(base.commit_sha) if base.commit_sha else {}
+    for record in publication.manifest.left_out:
+        if record.name in existing and record.name not in publication.outgoing.folder.files:
+            publication.progress.warn(
+                f"{record.name} stays on {publication.destination.label}, and is wrong for what is "
+                "pushed: a push deletes nothing"
+            )
     source = _list_source(publication)
     sizes = {
         name: publication.outgoing.size_bytes(name) for name in publication.outgoing.folder.files

@@ -28,6 +28,7 @@ from conv2linear.plan.transfer import Operation
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.result import Result
+from conv2linear.sources.address import HubAddress, choose_revision, parse_address
 
 # huggingface.co/docs/hub/repositories-recommendations: fewer than 100 files a commit.
 MAX_COMMIT_FILES = 99
@@ -67,9 +68,7 @@ def plan_push(
     converted checkpoint, `HubError` where the target has moved on or holds another checkpoint, and
     `SourceNotFoundError` where the Hub does not know a repository or a token.
     """
-    destination = Destination(
-        repo_id, revision or DEFAULT_BRANCH, create_pr=create_pr, private=private
-    )
+    destination = _destination(repo_id, revision, create_pr=create_pr, private=private)
     recorded = RecordedProgress(progress)
     with open_publication(checkpoint, destination, recorded) as publication:
         plan = build_push_plan(look(publication))
@@ -93,7 +92,8 @@ def push(
 
     Args:
         checkpoint: the folder that `convert` has written, complete or an overlay.
-        repo_id: `org/name` on the Hub; the repository is made if it does not exist.
+        repo_id: `org/name` on the Hub, or its address; the repository is made if it does not
+            exist.
         revision: the branch, `main` if None; it is made if it does not exist, in the repository of
             the source at the commit that was converted.
         create_pr: propose the files by a pull request, and leave the branch as it is.
@@ -103,10 +103,18 @@ def push(
     Raises `CheckFailedError` where the checkpoint does not pass, or the Hub holds other content
     than was sent, and what `plan_push` raises.
     """
-    destination = Destination(
-        repo_id, revision or DEFAULT_BRANCH, create_pr=create_pr, private=private
-    )
+    destination = _destination(repo_id, revision, create_pr=create_pr, private=private)
     return publish(checkpoint, destination, progress=progress)
+
+
+def _destination(
+    repo_id: str, revision: str | None, *, create_pr: bool, private: bool
+) -> Destination:
+    address = (isinstance(repo_id, str) and parse_address(repo_id)) or HubAddress(repo_id)
+    if address.revision:
+        revision = choose_revision(address, revision, text=repo_id)
+    branch = revision or DEFAULT_BRANCH
+    return Destination(address.repo_id, branch, create_pr=create_pr, private=private)
 
 
 def publish(

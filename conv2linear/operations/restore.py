@@ -69,7 +69,7 @@ def restore(
     a header that is too short for it grows. `out` appears complete or not at all.
 
     Args:
-        checkpoint: a folder, or `org/name[@revision]` on the Hub.
+        checkpoint: a folder, or `org/name[@revision]` on the Hub, or its address there.
         out: the folder to make.
         hardlink: link unchanged files instead of copying them.
         force: replace `out` if it is a checkpoint.

@@ -20,6 +20,7 @@ from conv2linear.record.manifest import (
     CheckRecord,
     EditRecord,
     FileRecord,
+    LeftOutRecord,
     Manifest,
     ShardRecord,
     TensorRecord,
@@ -91,6 +92,12 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
         check=checks,
         partial=plan.partial,
         compatibility=plan.compatibility,
+        subfolder=checkpoint.subfolder,
+        left_out=tuple(
+            LeftOutRecord.of(file.name, file.content)
+            for file in plan.planned
+            if file.content is not None
+        ),
     )
     return ConversionRecord(manifest, texts)
 

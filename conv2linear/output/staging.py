@@ -159,10 +159,10 @@ class Staging:
         self._staged.add(name)
         return path
 
-    def write_text(self, name: str, text: str) -> None:
+    def write_text(self, name: str, text: str | bytes) -> None:
         """Write a small file and sync it."""
         with self.clear_path(name).open("xb") as file:
-            file.write(text.encode())
+            file.write(text if isinstance(text, bytes) else text.encode())
             file.flush()
             sync_descriptor(file.fileno())
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conv2linear.errors import OutputError, SourceNotFoundError
+from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.parallel import default_workers
 from conv2linear.paths import StrPath, parse_path
+from conv2linear.sources.open import find_local
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
     `SourceNotFoundError` where no source can have such a name.
     """
     with write_errors(out):
-        if (folder := _local_path(source)) is not None:
+        if source is not None and (folder := find_local(source)) is not None:
             _refuse_overlap(out, folder)
         if not out.parent.is_dir():
             raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
@@ -122,11 +123,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
-
-
-def _local_path(source: StrPath | None) -> Path | None:
-    """Return the path of a source on this machine, None for one on the Hub."""
-    if source is None:
-        return None
-    path = parse_path(source, what="source", error=SourceNotFoundError)
-    return path if path.exists() else None

@@ -39,7 +39,7 @@ def write_files(
     files: Sequence[PlannedFile],
     repository: Repository,
     *,
-    texts: Mapping[str, str],
+    texts: Mapping[str, str | bytes],
     staging: Staging,
     progress: RecordedProgress,
 ) -> None:

@@ -29,7 +29,8 @@ class PlannedFile:
     """One file of the source and what happens to it.
 
     `output_bytes` is its size in the output. A reshaped shard has its new `header`; an edited file
-    has its `original` text, None for a file that the source does not have.
+    has its `original` text, None for a file that the source does not have. One that is left out and
+    kept in the record has its `content`.
     """
 
     info: FileInfo
@@ -37,6 +38,7 @@ class PlannedFile:
     output_bytes: int
     header: Header | None = None
     original: str | None = None
+    content: bytes | None = None
 
     @property
     def name(self) -> str:

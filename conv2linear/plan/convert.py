@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.compatibility import Loading, assess, read_traits
-from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.header_edit import reshape_header
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
 from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
@@ -25,11 +25,14 @@ from conv2linear.plan.actions import (
     plan_omitted,
     summarise_files,
 )
+from conv2linear.plan.attestations import StaleFile, find_stale
 from conv2linear.plan.edits import convert_config
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.record.model_card import MODEL_CARD_NAME, find_front_matter_problem
 from conv2linear.result import Result
 from conv2linear.sources.base import FileInfo
+
+_NONE: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,14 @@ def build_plan(
     *,
     model_card: str | None = None,
     old_record: str | None = None,
+    attestations: Mapping[str, bytes | None] = _NONE,
 ) -> ConversionPlan:
     """Decide the action for each file of a checkpoint.
 
     `model_card` is the text of its README.md, None where it has none; it counts only where
     `options` say that the card is edited. `old_record` is the text of the file in whose place the
-    record is written, None where it has none or it is not text.
+    record is written, None where it has none or it is not text. `attestations` are the contents of
+    the files that say what others hold, None for one that was not read.
 
     Raises `NothingToConvertError` where the layout is not conv3d, and `UnsafeQuantizationError`
     where the quantisation method would, or might, break the result.
@@ -144,16 +149,40 @@ def build_plan(
     traits = read_traits(
         config, checkpoint.headers, checkpoint.patch_embeddings[0], layout=Layout.LINEAR
     )
+    planned = _plan_files(checkpoint, options, model_card=model_card, old_record=old_record)
+    changed = {file.name for file in planned if file.action in (Action.RESHAPE, Action.EDIT)}
+    stale = find_stale(attestations, files=checkpoint.files, changed={*changed, MANIFEST_NAME})
     return ConversionPlan(
         checkpoint=checkpoint,
-        planned=_plan_files(checkpoint, options, model_card=model_card, old_record=old_record),
-        texts={CONFIG_NAME: config.text},
+        planned=tuple(_leave_out(file, stale, attestations) for file in planned),
+        texts={checkpoint.config_name: config.text},
         partial=options.changed_only,
         compatibility=assess(traits),
         warnings=(
+            *checkpoint.warnings,
+            *(_describe_stale(each, attestations[each.name]) for each in stale.values()),
             *_find_warnings(refusal_reason, model_card if options.model_card else None),
             *_find_lost_record(checkpoint, old_record),
         ),
+    )
+
+
+def _leave_out(
+    file: PlannedFile, stale: Collection[str], attestations: Mapping[str, bytes | None]
+) -> PlannedFile:
+    """Leave out a file that is wrong from now on, if the record can keep what is in it."""
+    content = attestations.get(file.name) if file.name in stale else None
+    if content is None:
+        return file
+    return PlannedFile(file.info, Action.OMIT, 0, content=content)
+
+
+def _describe_stale(stale: StaleFile, content: bytes | None) -> str:
+    what = "is left out" if content is not None else "stays as it is"
+    back = "; `conv2linear restore` gives it back" if content is not None else ""
+    return (
+        f"{stale.name} {what}: {stale.reason}{back}. To make it anew, in the new folder: "
+        f"{stale.remedy}"
     )
 
 
@@ -180,7 +209,7 @@ def _plan_files(
     old_record: str | None,
 ) -> tuple[PlannedFile, ...]:
     shapes = shapes_by_shard(checkpoint.patch_embeddings, Layout.LINEAR)
-    originals: dict[str, str | None] = {CONFIG_NAME: checkpoint.config.text}
+    originals: dict[str, str | None] = {checkpoint.config_name: checkpoint.config.text}
     config_bytes = len(convert_config(checkpoint.config).text.encode())
     files = dict(checkpoint.files)
     if options.model_card and not any(name.startswith(f"{MODEL_CARD_NAME}/") for name in files):
@@ -193,7 +222,7 @@ def _plan_files(
             header = reshape_header(checkpoint.headers[name], shapes[name])
             return PlannedFile(info, Action.RESHAPE, size, header=header)
         if name in originals:
-            size = config_bytes if name == CONFIG_NAME else size
+            size = config_bytes if name == checkpoint.config_name else size
             return PlannedFile(info, Action.EDIT, size, original=originals[name])
         if name == MANIFEST_NAME:  # a new one is written, which keeps the text of this one
             return PlannedFile(info, Action.OMIT, 0, original=old_record)

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.checkpoint.config import (
-    CONFIG_NAME,
     ModelConfig,
     disable_fusion,
     enable_fusion,
@@ -71,9 +71,9 @@ def convert_model_card(
     return edit_model_card(original, facts)
 
 
-def restore_config(config: ModelConfig) -> dict[str, str]:
+def restore_config(checkpoint: Checkpoint) -> dict[str, str]:
     """Return config.json without what a conversion always adds, by its name."""
-    return {CONFIG_NAME: disable_fusion(config).text}
+    return {checkpoint.config_name: disable_fusion(checkpoint.config).text}
 
 
 def restore_model_card(text: str | None) -> dict[str, str]:
@@ -87,8 +87,9 @@ def check_edits(manifest: Manifest, *, read: Callable[[str], str]) -> dict[str, 
     `read` returns the text that a file has now. Raises as `check_edit` does, and where config.json
     is not on record as edited: every conversion does that.
     """
-    if CONFIG_NAME not in {edit.name for edit in manifest.edits}:
-        raise CheckFailedError(f"{CONFIG_NAME} is not on record as edited, and always is")
+    config_name = manifest.config_name
+    if config_name not in {edit.name for edit in manifest.edits}:
+        raise CheckFailedError(f"{config_name} is not on record as edited, and always is")
     return {edit.name: check_edit(edit, manifest, found=read(edit.name)) for edit in manifest.edits}
 
 
@@ -98,7 +99,7 @@ def check_edit(edit: EditRecord, manifest: Manifest, *, found: str) -> bool:
     Returns false where only the version that made the edit knows what it gives. Raises
     `CheckFailedError` where it is another text, or an edit that no conversion makes.
     """
-    if edit.name == CONFIG_NAME and edit.original is not None:
+    if edit.name == manifest.config_name and edit.original is not None:
         if difference := find_config_difference(edit.original, manifest, found=found):
             raise CheckFailedError(
                 f"{edit.name} is not what editing the recorded original gives: {difference} differs"
@@ -195,7 +196,7 @@ def repeat_model_card(original: str | None, manifest: Manifest) -> str | None:
     """
     if manifest.tool != __version__:
         return None
-    config = next((e.original for e in manifest.edits if e.name == CONFIG_NAME), None)
+    config = next((e.original for e in manifest.edits if e.name == manifest.config_name), None)
     if config is None:
         return None
     return convert_model_card(

@@ -11,9 +11,10 @@ from conv2linear.checkpoint.index import INDEX_FILE
 from conv2linear.errors import CheckFailedError, HubError
 from conv2linear.hub.remote import DEFAULT_BRANCH, Access, RemoteFile, RemoteRepository
 from conv2linear.plan.push_inputs import Base, Destination, PushInputs, SourceAccess
-from conv2linear.plan.transfer import Operation, Transfer, plan_operations
+from conv2linear.plan.transfer import Operation, Transfer, changed_names, plan_operations
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES
-from conv2linear.record.manifest import MANIFEST_NAME, Manifest
+from conv2linear.record.manifest import Manifest
+from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 
@@ -200,8 +201,10 @@ def refuse_foreign_checkpoint(operations: Collection[Operation], inputs: PushInp
     """Raise `HubError` where another checkpoint than an earlier one of this model is replaced."""
     replaced = {operation.name for operation in operations if operation.replaces}
     label, theirs = inputs.destination.label, inputs.existing_manifest
+    decisive = {CONFIG_NAME, inputs.manifest.config_name, *changed_names(inputs.manifest)}
+    decisive.discard(MODEL_CARD_NAME)
     hint = "choose another repository or branch, or propose it with --create-pr"
-    if not any(name in (CONFIG_NAME, MANIFEST_NAME) or _is_weights(name) for name in replaced):
+    if not any(name in decisive or _is_weights(name) for name in replaced):
         return
     if theirs is None:
         raise HubError(f"{label} holds another checkpoint", hint=hint)
@@ -216,7 +219,7 @@ def is_same_model(ours: Manifest, theirs: Manifest) -> bool:
     The same repository converted at another commit is. Where no repository says so, only the same
     patch embeddings do.
     """
-    if ours.model_type != theirs.model_type:
+    if (ours.model_type, ours.subfolder) != (theirs.model_type, theirs.subfolder):
         return False
     if ours.source and theirs.source:
         return ours.source.repo_id.lower() == theirs.source.repo_id.lower()

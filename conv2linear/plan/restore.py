@@ -28,7 +28,7 @@ class RestorationPlan:
 
     checkpoint: Checkpoint
     files: tuple[PlannedFile, ...]
-    texts: Mapping[str, str]
+    texts: Mapping[str, str | bytes]
     omitted: tuple[str, ...]
     exact: bool
     partial: bool
@@ -58,12 +58,14 @@ def plan_restoration(
             f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear"
         )
     names = set(checkpoint.files)
+    texts: dict[str, str | bytes] = {}
     if manifest is None:
         headers = _kernel_headers(checkpoint)
-        texts = restore_config(checkpoint.config) | restore_model_card(model_card)
+        texts |= restore_config(checkpoint) | restore_model_card(model_card)
     else:
         headers = original_headers(checkpoint, manifest)
-        texts = _original_texts(manifest, git_attributes)
+        texts |= _original_texts(manifest, git_attributes)
+        texts |= {record.name: record.content for record in manifest.left_out}
         names &= {record.name for record in manifest.files}
         names -= {edit.name for edit in manifest.edits}
         names |= texts.keys()
@@ -71,9 +73,8 @@ def plan_restoration(
     return RestorationPlan(
         checkpoint=checkpoint,
         files=tuple(
-            _plan_file(info, headers, texts)
-            for name, info in checkpoint.files.items()
-            if name in names
+            _plan_file(checkpoint.files.get(name, FileInfo(name, 0, "new")), headers, texts)
+            for name in sorted(names)
         ),
         texts=texts,
         omitted=tuple(sorted([*left_out, *checkpoint.repository.omitted])),
@@ -133,10 +134,11 @@ def original_headers(checkpoint: Checkpoint, manifest: Manifest) -> dict[str, He
 
 
 def _plan_file(
-    info: FileInfo, headers: Mapping[str, Header], texts: Mapping[str, str]
+    info: FileInfo, headers: Mapping[str, Header], texts: Mapping[str, str | bytes]
 ) -> PlannedFile:
     if header := headers.get(info.name):
         return PlannedFile(info, Action.RESHAPE, info.size_bytes, header=header)
     if (text := texts.get(info.name)) is not None:
-        return PlannedFile(info, Action.EDIT, len(text.encode()))
+        content = text if isinstance(text, bytes) else text.encode()
+        return PlannedFile(info, Action.EDIT, len(content))
     return PlannedFile(info, Action.COPY, info.size_bytes)

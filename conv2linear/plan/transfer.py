@@ -68,8 +68,9 @@ def plan_operations(
 
 
 def changed_names(manifest: Manifest) -> set[str]:
-    """Return the names of the files that differ from those of the source."""
+    """Return the names of the files that differ from those of the source, or were left out."""
     shards = {record.name for record in manifest.shards}
+    shards |= {record.name for record in manifest.left_out}
     return shards | {record.name for record in manifest.edits} | {MANIFEST_NAME}
 
 

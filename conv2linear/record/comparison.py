@@ -18,11 +18,14 @@ CHANGED_HINT = (
 def refuse_changed_listing(files: Mapping[str, FileInfo], manifest: Manifest) -> None:
     """Raise `CheckFailedError` where files are missing, were added, or have another size or hash.
 
+    One that was left out may have been made anew.
+
     A hash is compared where both record and listing have one. A `.gitattributes` may be another
     one, for the Hub makes and extends it by itself.
     """
     recorded = {record.name: record for record in manifest.files}
-    for name in sorted((files.keys() | recorded.keys()) - {MANIFEST_NAME, GIT_ATTRIBUTES}):
+    exempt = {MANIFEST_NAME, GIT_ATTRIBUTES, *(record.name for record in manifest.left_out)}
+    for name in sorted((files.keys() | recorded.keys()) - exempt):
         if name not in files:
             raise changed(f"{name} is on record and missing")
         if name not in recorded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from conv2linear.errors import BadCheckpointError
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from conv2linear.sources.base import Repository, read_optional_text
 
@@ -18,12 +19,22 @@ def read_manifest(repository: Repository) -> Manifest | None:
     return None if text is None else parse_manifest(text)
 
 
+def read_old_record(repository: Repository) -> str | None:
+    """Read what stands in the place of the record, None where nothing does, or no text."""
+    try:
+        return read_optional_text(repository, MANIFEST_NAME)
+    except BadCheckpointError:
+        return None
+
+
 def read_converted(repository: Repository, manifest: Manifest | None) -> Checkpoint:
     """Read a checkpoint that may be an overlay, which only its record says.
 
     Raises `BadCheckpointError` and `UnsupportedCheckpointError` as `read_checkpoint` does.
     """
-    return read_checkpoint(repository, is_overlay=manifest is not None and manifest.partial)
+    if manifest is None:
+        return read_checkpoint(repository)
+    return read_checkpoint(repository, is_overlay=manifest.partial, subfolder=manifest.subfolder)
 
 
 def complete_manifest(manifest: Manifest) -> Manifest:

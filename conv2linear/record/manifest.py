@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,33 @@ class EditRecord:
 
 
 @dataclass(frozen=True)
+class LeftOutRecord:
+    """A small file of the source that the output has not, and what was in it.
+
+    `text` is its content, or where that is not UTF-8 `base64` is.
+    """
+
+    name: str
+    text: str | None
+    base64: str | None
+
+    @staticmethod
+    def of(name: str, content: bytes) -> LeftOutRecord:
+        """Return the record of a file with this content."""
+        try:
+            return LeftOutRecord(name, content.decode(), None)
+        except UnicodeDecodeError:
+            return LeftOutRecord(name, None, b64encode(content).decode())
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        if self.text is not None:
+            return self.text.encode()
+        return b64decode(self.base64 or "", validate=True)
+
+
+@dataclass(frozen=True)
 class CheckRecord:
     """What the equivalence check found for one patch embedding, and where it ran.
 
@@ -92,8 +120,9 @@ class Manifest:
     """The record of a conversion; `tool` is the version of conv2linear that wrote it.
 
     A `partial` output holds only what the conversion changed; `absent` are the files of the source
-    that belong to the checkpoint all the same. `compatibility` says where the output loads;
-    versions before 0.2 did not write it down.
+    that belong to the checkpoint all the same, `left_out` those that do not belong to it any more.
+    `subfolder` is the folder in which the converted checkpoint is, "" where it is the whole.
+    `compatibility` says where the output loads. Versions before 0.2 wrote none of these three down.
     """
 
     tool: str
@@ -107,7 +136,14 @@ class Manifest:
     check: tuple[CheckRecord, ...]
     partial: bool
     compatibility: tuple[Loading, ...] = ()
+    subfolder: str = ""
+    left_out: tuple[LeftOutRecord, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def config_name(self) -> str:
+        """The name of the config of the converted checkpoint."""
+        return f"{self.subfolder}/config.json" if self.subfolder else "config.json"
 
 
 def dump_manifest(manifest: Manifest) -> str:
@@ -156,22 +192,28 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         check=_records(CheckRecord, values["check"]),
         partial=_flag(values["partial"]),
         compatibility=_records(Loading, values.get("compatibility", [])),
+        subfolder=_text(values.get("subfolder", "")),
+        left_out=_records(LeftOutRecord, values.get("left_out", [])),
     )
     names = [record.name for record in (*manifest.files, *manifest.absent)]
     if MANIFEST_NAME in names:
         raise ValueError(f"{MANIFEST_NAME} is on record itself")
     _refuse_repeated(names)
-    for records in (manifest.shards, manifest.tensors, manifest.edits):
+    for records in (manifest.shards, manifest.tensors, manifest.edits, manifest.left_out):
         _refuse_repeated(record.name for record in records)
     names += [record.name for record in manifest.shards]
     names += [record.name for record in manifest.edits]
     names += [record.shard for record in manifest.tensors]
+    names += [record.name for record in manifest.left_out]
+    names += [manifest.subfolder] if manifest.subfolder else []
     for name in names:
         if not is_inside(name):
             raise ValueError(f"{name!r} is not a file in this folder")
     for tensor in manifest.tensors:
         if loads_without_duplicates(tensor.shape_text) != list(tensor.shape_before):
             raise ValueError(f"shape_text of {tensor.name} is not {list(tensor.shape_before)}")
+    for record in manifest.left_out:
+        _ = record.content  # raises where it is not base64
     return manifest
 
 

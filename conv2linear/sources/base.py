@@ -15,6 +15,7 @@ from conv2linear.files.disk_errors import read_errors
 
 GIT_FOLDER = ".git"  # in a worktree or a submodule a file; git has no such name in a repository
 CACHE_FOLDER = ".cache"  # of huggingface_hub, in the folder that it downloads to
+LFS_POINTER = b"version https://git-lfs"  # how such a file begins, whatever its version
 _MAX_TEXT_BYTES = 100_000_000
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -128,16 +129,29 @@ def check_unchanged(info: FileInfo) -> None:
 
 
 def read_text(repository: Repository, name: str) -> str:
-    """Read a small file as UTF-8. Raises `BadCheckpointError` if it is not small or not text."""
+    """Read a small file as UTF-8.
+
+    Raises `BadCheckpointError` if it is not small, not text, or only a pointer to the file.
+    """
     info = repository.files[name]
     if info.size_bytes > _MAX_TEXT_BYTES:
         raise BadCheckpointError(f"{name}: {info.size_bytes} bytes is too large for a text file")
     content = repository.read(name, 0, info.size_bytes)
     check_unchanged(info)
+    refuse_pointer(content, name)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise BadCheckpointError(f"{name}: not UTF-8: {error}") from None
+
+
+def refuse_pointer(content: bytes, name: str) -> None:
+    """Raise `BadCheckpointError` where a file begins as what git stores in place of a large one."""
+    if content.startswith(LFS_POINTER):
+        raise BadCheckpointError(
+            f"{name} is a pointer of Git LFS, and not the file that it stands for",
+            hint="run `git lfs pull` in that folder, or name the repository on the Hub instead",
+        )
 
 
 def read_optional_text(repository: Repository, name: str) -> str | None:

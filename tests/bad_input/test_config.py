@@ -17,7 +17,7 @@ from tests.support.processes import Refuse, RunCli
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b'{"model_type": "glm4v"', "not valid JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b"[]", "not a JSON object"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.checkpoints import INDEX, WEIGHT
+from tests.support.checkpoints import BIAS, INDEX, WEIGHT
 from tests.support.contents import other_shard, shard_with
 from tests.support.damage import (
     edit_json,
@@ -54,30 +54,43 @@ def test_a_tensor_in_two_shards(checkpoint: Path, refuse: Refuse) -> None:
     refuse(WEIGHT, path.name, shard_with(checkpoint).name)
 
 
-def test_a_tensor_that_the_index_puts_into_another_shard(checkpoint: Path, refuse: Refuse) -> None:
-    path, wrong = other_shard(checkpoint), shard_with(checkpoint).name
-    name = min(load_file(path))
-    edit_json(checkpoint / INDEX, lambda index: index["weight_map"].update({name: wrong}))
-    refuse(INDEX, name, path.name, wrong)
+@pytest.mark.parametrize("name", [WEIGHT, BIAS])
+def test_a_lie_about_the_patch_embedding(checkpoint: Path, refuse: Refuse, name: str) -> None:
+    right, wrong = shard_with(checkpoint, name).name, other_shard(checkpoint).name
+    # The right shard stays in the list: something else of it is still expected there.
+    more = {name: wrong, "something.else": right}
+    edit_json(checkpoint / INDEX, lambda index: index["weight_map"].update(more))
+    refuse(INDEX, name, wrong, right)
 
 
-def test_a_tensor_that_the_index_does_not_have(checkpoint: Path, refuse: Refuse) -> None:
-    path = other_shard(checkpoint)
-    name = min(load_file(path))
-    edit_json(checkpoint / INDEX, lambda index: index["weight_map"].pop(name))
-    refuse(INDEX, name, path.name, "no shard")
+def test_a_patch_embedding_that_only_the_index_has(checkpoint: Path, refuse: Refuse) -> None:
+    name, shard = "visual.patch_embed.proj.bias", shard_with(checkpoint).name
+    edit_json(checkpoint / INDEX, lambda index: index["weight_map"].update({name: shard}))
+    refuse(INDEX, name, shard, "no shard")
 
 
-def test_a_tensor_that_only_the_index_has(checkpoint: Path, refuse: Refuse) -> None:
+def test_a_patch_embedding_in_a_file_that_the_index_does_not_name(
+    checkpoint: Path, refuse: Refuse
+) -> None:
     shard = shard_with(checkpoint).name
-    edit_json(checkpoint / INDEX, lambda index: index["weight_map"].update({"a": shard}))
-    refuse(INDEX, "'a'", "no shard")
+
+    def forget(index: Any) -> None:
+        index["weight_map"] = {n: s for n, s in index["weight_map"].items() if s != shard}
+
+    edit_json(checkpoint / INDEX, forget)
+    assert shard in refuse("no patch_embed.proj.weight in any shard").stderr
+
+
+def test_several_shards_that_are_missing(checkpoint: Path, refuse: Refuse) -> None:
+    for path in sorted(checkpoint.glob("*.safetensors"))[:5]:
+        path.unlink()
+    refuse(INDEX, "5 of 9 shards are missing", "and 2 more")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "not UTF-8"),
         (b"[]", "weight_map"),
@@ -95,9 +108,23 @@ def test_a_text_that_is_not_an_index(
     refuse(INDEX, words)
 
 
-def test_an_index_beside_a_single_file(checkpoint: Path, refuse: Refuse) -> None:
+def test_a_single_file_counts_and_not_the_index_beside_it(checkpoint: Path, refuse: Refuse) -> None:
     save_file({"a": torch.zeros(1)}, checkpoint / "model.safetensors")
-    refuse("both model.safetensors and model.safetensors.index.json")
+    refuse("no patch_embed.proj.weight in any shard")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "weights.bin", 1, ["a"], ""])
+def test_a_config_that_names_weights_that_cannot_be(
+    checkpoint: Path, refuse: Refuse, name: Any
+) -> None:
+    edit_json(checkpoint / "config.json", lambda c: c.update(transformers_weights=name))
+    refuse("transformers_weights", "expected a safetensors file or its index")
+
+
+def test_a_config_that_names_weights_that_are_not_here(checkpoint: Path, refuse: Refuse) -> None:
+    values = {"transformers_weights": "other.safetensors"}
+    edit_json(checkpoint / "config.json", lambda c: c.update(values))
+    refuse("transformers_weights", "other.safetensors", "not here")
 
 
 def test_a_checkpoint_without_weights(checkpoint: Path, refuse: Refuse) -> None:
@@ -111,4 +138,4 @@ def test_a_checkpoint_with_pickled_weights_only(checkpoint: Path, refuse: Refuse
         path.unlink()
     # Unpickled, this would end the process with code 77.
     (checkpoint / "pytorch_model.bin").write_bytes(b"cos\n_exit\n(I77\ntR.")
-    assert "pickled weights are never opened" in refuse("neither").stderr
+    assert "they are never opened" in refuse("neither", "pickled files").stderr

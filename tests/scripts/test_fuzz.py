@@ -17,9 +17,10 @@ from conv2linear.errors import BadHeaderError
 from conv2linear.record.manifest import Manifest
 from conv2linear.sources.folder import Folder
 from scripts.lib.fuzz.readers import READERS
-from scripts.lib.fuzz.samples import CONFIG, FILLER, SHARDS
+from scripts.lib.fuzz.samples import CONFIG, SHARDS
 from scripts.lib.fuzz.targets import TARGETS, Files, FindingError, check_file, frame
 from tests.bad_input.json_inputs import SHARD_NAMES
+from tests.support.checkpoints import WEIGHT
 
 
 def test_a_reader_that_accepts_too_much_is_found() -> None:
@@ -63,10 +64,12 @@ def test_an_edit_that_loses_a_key_is_found(edit: str) -> None:
 
 def test_an_index_that_is_not_compared_is_found() -> None:
     index = json.loads(SHARDS[INDEX_FILE])
-    index["weight_map"][FILLER] = SHARD_NAMES[1]
+    index["weight_map"][WEIGHT] = next(
+        name for name in SHARD_NAMES if name != index["weight_map"][WEIGHT]
+    )
     rightly = Files(SHARDS)
     readers = replace(READERS, read_checkpoint=lambda _: read_checkpoint(rightly))
-    with pytest.raises(FindingError, match="where the tensors are"):
+    with pytest.raises(FindingError, match="about the patch embedding"):
         TARGETS["index"](json.dumps(index).encode(), readers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,21 @@ def check_transformers(subject: Subject) -> str:
     if not isinstance(repository, Folder):
         raise NotDoneError("transformers loads folders only")
     status = next(s for s in installed_engines() if s.name == Engine.TRANSFORMERS)
-    loaded = load_in_new_process(repository.path)
-    needed = first_release(need_linear(subject).config.model_type)
+    checkpoint = need_linear(subject)
+    shards = {e.shard for e in checkpoint.patch_embeddings}
+    shards |= {e.bias_shard for e in checkpoint.patch_embeddings if e.bias_shard}
+    loaded = load_in_new_process(
+        repository.path / subject.subfolder, [repository.path / name for name in sorted(shards)]
+    )
+    needed = first_release(checkpoint.config.model_type)
     layer = describe_loaded_layer(loaded)
     return f"transformers {status.version} {layer}; {needed} or newer is needed"
 
 
-def load_in_new_process(folder: Path) -> dict[str, Any]:
+def load_in_new_process(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     """Return what `engines.transformers.load_patch_embedding` says of a checkpoint.
+
+    `shards` are those that have its patch embedding.
 
     transformers patches classes for the whole process, so that each process loads one checkpoint.
     Raises `CheckFailedError` where it does not load, and `NotDoneError` where that is not the
@@ -52,6 +59,7 @@ def load_in_new_process(folder: Path) -> dict[str, Any]:
     done = run_module(
         "conv2linear.engines.transformers",
         str(folder.resolve()),
+        *(str(shard.resolve()) for shard in shards),
         untrusted=folder,
         variables={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )

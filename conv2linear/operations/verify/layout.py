@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from conv2linear.checkpoint.config import CONFIG_NAME
-from conv2linear.checkpoint.index import INDEX_FILE
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import (
     SKIP_LIST_FIELDS,
@@ -21,14 +20,17 @@ def check_files(subject: Subject) -> str:
     """Check that headers, index and config are valid and agree with each other."""
     if subject.checkpoint_error is not None:
         raise subject.checkpoint_error
-    headers = need_checkpoint(subject).headers
+    checkpoint = need_checkpoint(subject)
+    headers = checkpoint.headers
     tensors = sum(len(header.tensors) for header in headers.values())
     if subject.is_overlay:
         extent = "as far as this overlay has them"
-    elif INDEX_FILE in subject.repository.files:
-        extent = "as the index says"
-    else:
+    elif checkpoint.listed.index is None:
         extent = "in a single file"
+    elif checkpoint.listed.warnings:
+        extent = "which the index does not list as they are"
+    else:
+        extent = "as the index says"
     shards = plural(len(headers), "shard")
     return f"{shards} with {plural(tensors, 'tensor')}, {extent}; headers sound"
 

@@ -12,6 +12,7 @@ from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import write_errors
 from conv2linear.operations.verify.result import Outcome, Verification
 from conv2linear.paths import StrPath, parse_path
+from conv2linear.sources.open import find_local
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
             raise OutputError(f"{target.parent}: no such folder", hint="make it first")
         if not os.access(target if target.exists() else target.parent, os.W_OK):
             raise OutputError(f"{target} cannot be written", hint="may this user write there?")
-    for folder in (Path(each) for each in checkpoints if each):
-        if folder.is_dir() and _is_part(target, folder):
+    for folder in (find_local(each) for each in checkpoints if each):
+        if folder is not None and folder.is_dir() and _is_part(target, folder):
             raise OutputError(
                 f"{target} would be part of {folder}, which is only read",
                 hint="write the report elsewhere",

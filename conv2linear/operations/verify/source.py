@@ -45,7 +45,9 @@ def check_source(subject: Subject) -> str:
     _check_tensors(checkpoint, source, plan)
     notes = _check_headers(subject.manifest, checkpoint, source=source, plan=plan)
     is_edited = _is_card_edited(subject.manifest)
-    files = _other_files(checkpoint, plan, exempt={MODEL_CARD_NAME} if is_edited else set())
+    left_out = _check_left_out(subject.manifest, source)
+    exempt = left_out | ({MODEL_CARD_NAME} if is_edited else set())
+    files = _other_files(checkpoint, plan, exempt=exempt)
     if is_edited:
         notes += _check_model_card(subject, source)
     _compare_bytes(subject.options, checkpoint, source, files)
@@ -121,6 +123,17 @@ def _other_files(checkpoint: Checkpoint, plan: ConversionPlan, *, exempt: set[st
         raise CheckFailedError(f"{name}: {where}")
     passed = {file.name for file in plan.with_action(Action.COPY)} & found
     return sorted(passed - set(checkpoint.headers) - {GIT_ATTRIBUTES})
+
+
+def _check_left_out(manifest: Manifest | None, source: Checkpoint) -> set[str]:
+    """Check what the record kept of files that were left out; return their names."""
+    records = manifest.left_out if manifest else ()
+    for record in records:
+        info = source.files.get(record.name)
+        found = source.repository.read(record.name, 0, info.size_bytes) if info else None
+        if found != record.content:
+            raise CheckFailedError(f"{record.name}: the record did not keep that of the source")
+    return {record.name for record in records}
 
 
 def _check_model_card(subject: Subject, source: Checkpoint) -> list[str]:

@@ -73,6 +73,11 @@ class Subject:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def subfolder(self) -> str:
+        """The folder that the checkpoint is in, "" where it is the whole."""
+        return self.manifest.subfolder if self.manifest else ""
+
+    @property
     def is_overlay(self) -> bool:
         """Whether the record says that these are only the files that the conversion changed."""
         return self.manifest is not None and self.manifest.partial
@@ -98,9 +103,16 @@ def open_subject(
         manifest_error=manifest_error,
         checkpoint=opened,
         checkpoint_error=checkpoint_error,
-        source=None if source is None else open_checkpoint(_locate_source(source, manifest)),
+        source=_open_source(source, manifest),
         options=options or Options(),
     )
+
+
+def _open_source(source: StrPath | None, manifest: Manifest | None) -> Checkpoint | None:
+    if source is None:
+        return None
+    subfolder = manifest.subfolder if manifest else ""
+    return open_checkpoint(_locate_source(source, manifest), subfolder=subfolder)
 
 
 def _open(read: Callable[[], Opened]) -> tuple[Opened | None, Conv2LinearError | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from conv2linear.equivalence.outcome import Step
+from conv2linear.operations.attestations import warn_of_stale
 from conv2linear.operations.verify.checksums import (
     CHECKSUMS,
     check_checksums,
@@ -106,7 +107,7 @@ def verify(
     the equivalence check on the written weights.
 
     Args:
-        checkpoint: a folder, or `org/name[@revision]` on the Hub.
+        checkpoint: a folder, or `org/name[@revision]` on the Hub, or its address there.
         source: what every tensor and file is compared with: a folder, a Hub id, or "recorded" for
             the one in the record.
         checksums: hash every file, and compare with the hashes on record.
@@ -138,6 +139,7 @@ def verify(
     made = [run_check(check, subject) for check in CHECKS]
     for opened in (subject, subject.source):
         told.warn_all(opened.repository.warnings if opened else ())
+    told.warn_all(_find_warnings(subject))
     return Verification(
         checkpoint=subject.repository.label,
         source=subject.source.repository.label if subject.source else None,
@@ -146,6 +148,14 @@ def verify(
         compatibility=find_compatibility(subject),
         warnings=told.warnings,
     )
+
+
+def _find_warnings(subject: Subject) -> Iterator[str]:
+    """Say what is odd about the files, and no fault of the conversion's."""
+    if subject.checkpoint is not None:
+        yield from subject.checkpoint.warnings
+    if subject.manifest is not None:
+        yield from warn_of_stale(subject.repository, subject.manifest)
 
 
 def run_check(check: NamedCheck, subject: Subject) -> Check | None:

@@ -73,7 +73,7 @@ def test_an_engine_runs_only_if_it_is_asked_for(linear: Path) -> None:
 def test_a_checkpoint_that_does_not_load_fails_with_the_last_line(linear: Path) -> None:
     (linear / "config.json").unlink()
     with pytest.raises(CheckFailedError, match="transformers does not load it: ") as caught:
-        load_in_new_process(linear)
+        load_in_new_process(linear, [])
     assert "\n" not in str(caught.value)
 
 
