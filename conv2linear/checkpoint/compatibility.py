@@ -23,7 +23,8 @@ from conv2linear.checkpoint.quantization import plan_skip_list, read_quantizatio
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
 
-_USUAL_TOWERS = ("model.visual.", "visual.")  # of which a checkpoint was loaded
+# What the engines map to their own names, by their sources; the first one was run.
+_USUAL_TOWERS = ("model.visual.", "visual.", "")
 _ENGINES = (Loader.VLLM, Loader.SGLANG)
 _NAMES = {"vllm": "vLLM", "sglang": "SGLang"}  # as their projects write them
 
