@@ -31,6 +31,7 @@ LAYERS = (
     ("engines",),
     ("errors", "parallel", "paths", "progress", "result", "search_path", "text", "version"),
 )
+MOST_LINES = 300
 LAZY_IMPORTS = {("sources.open", "conv2linear.hub.repository")}  # a folder needs no Hub client
 ONLY_IN = {
     "huggingface_hub": {"hub"},
@@ -175,3 +176,13 @@ def test_no_command_needs_numpy(checkpoint: Path, tmp_path: Path) -> None:
         done = run_python(program, *arguments)
         assert done.code == 0, done.stderr
         assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["conv2linear", "tests", "scripts"])
+def test_a_long_module_says_in_its_first_lines_why(folder: str) -> None:
+    long = {
+        path.name: path.read_text().partition("\n\nfrom ")[0]
+        for path in (PACKAGE.parent / folder).rglob("*.py")
+        if path.read_text().count("\n") > MOST_LINES
+    }
+    assert [name for name, opening in long.items() if "lines" not in opening] == []
