@@ -12,7 +12,7 @@ from conv2linear.errors import CheckFailedError
 from conv2linear.operations.attestations import read_attestations
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
-from conv2linear.output.record import Evidence, add_hashes, build_record
+from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
@@ -170,15 +170,14 @@ def convert(
         )
         told.step("read back")
         _read_back(plan, evidence, staging.folder)
-        manifest = add_hashes(record.manifest, staging.folder)
-        staging.write_text(MANIFEST_NAME, dump_manifest(manifest))
+        staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
         told.step("publish")
         told.warn_all(staging.publish())
     return Conversion(
         source=plan.checkpoint.repository.label,
         out=target,
         checks=evidence.outcomes,
-        manifest=manifest,
+        manifest=record.manifest,
         shard_count=len(plan.checkpoint.headers),
         omitted=tuple(file.name for file in plan.with_action(Action.OMIT)),
         compatibility=plan.compatibility,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
@@ -128,28 +127,13 @@ def _file_record(file: PlannedFile, texts: Mapping[str, str], origin: Origin | N
 
 
 def _hash_small_file(info: FileInfo, origin: Origin | None) -> str | None:
-    """Hash a small file of a folder, so that its hash is on record even for an overlay without it.
+    """Hash a small file of a folder, that a record may have its hash whatever is written of it.
 
-    What the Hub has may not be here yet: `add_hashes` looks at what is written.
+    A shard may take longer to hash than to copy, and what the Hub has may not be here at all: an
+    overlay's record must be that of the whole output.
     """
-    is_here = info.path is not None and origin is None
-    return hash_file(info.path) if is_here and info.path and _is_small(info) else None
-
-
-def add_hashes(manifest: Manifest, folder: Path) -> Manifest:
-    """Return a manifest with the hashes that it lacks of small files, as they are in a folder."""
-    files = tuple(
-        replace(record, sha256=hash_file(folder / record.name))
-        if record.sha256 is None and _is_small(record)
-        else record
-        for record in manifest.files
-    )
-    return replace(manifest, files=files)
-
-
-def _is_small(file: FileInfo | FileRecord) -> bool:
-    """Tell whether hashing is cheap; a shard may take longer to hash than to copy."""
-    return file.size_bytes <= SMALL_BYTES and not file.name.endswith(".safetensors")
+    is_small = info.size_bytes <= SMALL_BYTES and not info.name.endswith(".safetensors")
+    return hash_file(info.path) if info.path and is_small and origin is None else None
 
 
 def _check_record(tensor: str, outcome: Equivalence) -> CheckRecord:

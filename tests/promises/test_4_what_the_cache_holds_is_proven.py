@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.published import HubCli, Published, assert_converted
-from tests.support.contents import hashes, manifest_of, snapshot
+from tests.support.contents import snapshot
 from tests.support.hub.exchanges import Log
 
 SHARDS = ("model-00001-of-*", "model-00005-of-*")
@@ -133,12 +133,3 @@ def test_offline_a_file_that_nothing_identifies_is_said_to_be_unchecked(
         assert done.code == 0, done.stderr
         unchecked = "warning: 2 files in the Hub's cache cannot be checked offline"
         assert done.stderr.count(unchecked) == 1, arguments
-
-
-def test_small_files_of_the_hub_have_their_hash_on_record(cli: HubCli, out: Path) -> None:
-    """The Hub lists none for them: they are hashed as they are written."""
-    assert cli("convert", "org/tiny", out, "--device", "cpu").code == 0
-    found = hashes(out)
-    for record in manifest_of(out)["files"]:
-        if not record["name"].endswith(".safetensors"):
-            assert record["sha256"] == found[record["name"]]

@@ -31,5 +31,6 @@ def save_old_output(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(make_config()))
     for number in range(40):
-        (folder / f"old-{number}.safetensors").write_bytes(bytes([number]) * 4096)
+        name = f"model-{number + 1:05}-of-00040.safetensors"
+        (folder / name).write_bytes(bytes([number]) * 4096)
     return folder
