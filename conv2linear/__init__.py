@@ -18,7 +18,9 @@ from conv2linear.version import __version__
 if TYPE_CHECKING:
     from conv2linear.checkpoint.checkpoint import Checkpoint
     from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
+    from conv2linear.checkpoint.loaders import Loader
     from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
+    from conv2linear.checkpoint.skip_list_audit import SkipListAudit
     from conv2linear.cli.progress import RichProgress
     from conv2linear.engines.detection import EngineStatus, installed_engines
     from conv2linear.equivalence.outcome import Environment, Equivalence, LayerError, Step
@@ -79,7 +81,9 @@ if TYPE_CHECKING:
 _NAMES_OF_MODULES = {
     "checkpoint.checkpoint": ("Checkpoint",),
     "checkpoint.compatibility": ("Evidence", "Loading", "Support"),
+    "checkpoint.loaders": ("Loader",),
     "checkpoint.patch_embedding": ("Layout", "PatchEmbedding"),
+    "checkpoint.skip_list_audit": ("SkipListAudit",),
     "cli.progress": ("RichProgress",),
     "engines.detection": ("EngineStatus", "installed_engines"),
     "equivalence.outcome": ("Environment", "Equivalence", "LayerError", "Step"),
@@ -168,6 +172,7 @@ __all__ = [
     "LayerError",
     "LayerResult",
     "Layout",
+    "Loader",
     "Loading",
     "Manifest",
     "Measurement",
@@ -186,6 +191,7 @@ __all__ = [
     "Result",
     "RichProgress",
     "ShardRecord",
+    "SkipListAudit",
     "SourceChangedError",
     "SourceNotFoundError",
     "SourceUnreadableError",

@@ -19,7 +19,7 @@ from conv2linear.checkpoint.loader_facts import (
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
-from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
+from conv2linear.checkpoint.quantized_loading import judge_quantization
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
 
@@ -104,15 +104,18 @@ def read_traits(
 
     `layout` is that of the patch embedding once converted, None for the one that it has.
     """
-    quantization = read_quantization(config)
+    layout = layout or embedding.layout
+    judged = judge_quantization(config, headers, is_linear=layout is not Layout.CONV3D)
     return Traits(
         model_type=config.model_type,
-        layout=layout or embedding.layout,
+        layout=layout,
         dtype=embedding.dtype,
         vision_tower=embedding.vision_tower,
         fuses=config.fusion_enabled,
-        method=quantization.method if quantization else None,
-        transformers_problem=config.fusion_problem or plan_skip_list(quantization).refusal_reason,
+        method=judged.method,
+        transformers_problem=(
+            config.fusion_problem or judged.transformers_problem or judged.audit.problem
+        ),
     )
 
 
@@ -136,23 +139,24 @@ def first_release(model_type: str) -> str:
 
 def _assess_transformers(traits: Traits) -> Loading:
     name = str(Loader.TRANSFORMERS)
-    if traits.transformers_problem:
-        return Loading(name, Support.NO, traits.transformers_problem, evidence=Evidence.RUN)
-    if traits.layout is Layout.CONV3D:
-        return Loading(name, Support.AS_IS, "a Conv3d kernel is what it stores itself")
-    if not traits.fuses:
+    is_run = traits.method in (None, *RUN_IN_TRANSFORMERS)
+    evidence = Evidence.RUN if is_run else Evidence.READ
+    if traits.layout is not Layout.CONV3D and not traits.fuses:
         reason = (
             f"{CONFIG_NAME} has no fusion_config.patch_embeddings, so that it expects a Conv3d "
             "kernel and stops with a size mismatch"
         )
         return Loading(name, Support.NO, reason, evidence=Evidence.RUN)
-    is_run = traits.method in (None, *RUN_IN_TRANSFORMERS)
+    if traits.transformers_problem:
+        return Loading(name, Support.NO, traits.transformers_problem, evidence=evidence)
+    if traits.layout is Layout.CONV3D:
+        return Loading(name, Support.AS_IS, "a Conv3d kernel is what it stores itself")
     return Loading(
         name,
         Support.AS_IS,
         "fusion_config makes it build a linear layer",
         versions=f"{first_release(traits.model_type)} or newer",
-        evidence=Evidence.RUN if is_run else Evidence.READ,
+        evidence=evidence,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from conv2linear.errors import Conv2LinearError
 from conv2linear.text import TextEnum
 
@@ -15,6 +17,22 @@ class Loader(TextEnum):
 
 
 ALL_LOADERS = tuple(Loader)
+
+
+# What loads a linear checkpoint only through the plugin, and needs nothing in config.json.
+ENGINES = (Loader.VLLM, Loader.SGLANG)
+
+
+def resolve_loaders(loaders: str | Iterable[str]) -> tuple[Loader, ...]:
+    """Return the loaders that a caller names, as text with commas or one by one.
+
+    Raises `Conv2LinearError` where a name is not known, or there is none.
+    """
+    if isinstance(loaders, str):
+        return parse_loaders(loaders)
+    if not isinstance(loaders, Iterable):
+        raise Conv2LinearError(f"loaders are {loaders!r}, expected their names")
+    return parse_loaders(",".join(map(str, loaders)))
 
 
 def parse_loaders(text: str) -> tuple[Loader, ...]:

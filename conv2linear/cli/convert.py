@@ -42,6 +42,10 @@ def convert_command(
     model_card: Annotated[
         bool, typer.Option("--model-card/--no-model-card", help="Add a section to README.md.")
     ] = True,
+    loaders: Annotated[
+        str,
+        typer.Option("--for", metavar="LOADERS", help="What the result is made for."),
+    ] = "transformers,vllm,sglang",
     force: Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen to each file, and stop.")
@@ -73,6 +77,7 @@ def convert_command(
             "changed_only": changed_only,
             "model_card": model_card,
             "progress": progress,
+            "loaders": loaders,
         }
         if dry_run:
             plan = plan_conversion(source, out=out, **options)
@@ -120,7 +125,7 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
             f"{len(manifest.shards)} of {conversion.shard_count} shards reshaped, "
             f"{_unchanged(manifest)}, {format_bytes(written_bytes)}",
         ),
-        ("edited", ", ".join(edit.name for edit in manifest.edits)),
+        ("edited", ", ".join(manifest.edited)),
         *([("left out", ", ".join(conversion.omitted))] if conversion.omitted else []),
         *describe(conversion.compatibility),
     ]
@@ -130,7 +135,7 @@ def _rows(conversion: Conversion) -> list[tuple[str, str]]:
 def _unchanged(manifest: Manifest) -> str:
     if manifest.partial:
         return f"{len(manifest.absent)} unchanged files left with the source"
-    changed = {shard.name for shard in manifest.shards} | {edit.name for edit in manifest.edits}
+    changed = {shard.name for shard in manifest.shards} | set(manifest.edited)
     return f"{sum(file.name not in changed for file in manifest.files)} files unchanged"
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source, Subfolder
 from conv2linear.cli.output import Output, key_value_table
+from conv2linear.text import plural
 
 if TYPE_CHECKING:
+    from conv2linear.checkpoint.skip_list_audit import SkipListAudit
     from conv2linear.operations.inspect import Cost, Inspection
 
 
@@ -47,6 +49,7 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
     ]
     rows += [
         ("quantisation", inspection.quantization or "none"),
+        *([("skip list", _describe(inspection.skip_list))] if inspection.skip_list else []),
         (
             "size",
             f"{inspection.shard_count} shards, {inspection.file_count} files, "
@@ -68,6 +71,14 @@ def _loading_rows(inspection: Inspection) -> list[tuple[str, str]]:
     rows = list(describe(inspection.compatibility))
     converted = describe(inspection.converted or ())
     return rows + [("once converted", f"{label} {text}") for label, text in converted]
+
+
+def _describe(audit: SkipListAudit) -> str:
+    if audit.unknown_reason:
+        return f"not known: {audit.unknown_reason}"
+    if audit.problem:
+        return f"wrong, does not load rightly in transformers: {audit.problem}"
+    return f"agrees with how {plural(audit.layer_count, 'layer')} are stored"
 
 
 def _format_cost(cost: Cost) -> str:

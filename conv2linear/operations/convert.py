@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.checkpoint.compatibility import Loading
+from conv2linear.checkpoint.loaders import ALL_LOADERS, resolve_loaders
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.attestations import read_attestations
@@ -64,6 +66,7 @@ def plan_conversion(
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
+    loaders: str | Iterable[str] = ALL_LOADERS,
     subfolder: str = "",
     progress: Progress | None = None,
 ) -> ConversionPlan:
@@ -86,6 +89,7 @@ def plan_conversion(
         changed_only=changed_only,
         model_card=model_card,
         allow_unsafe_quantization=allow_unsafe_quantization,
+        loaders=resolve_loaders(loaders),
     )
     checkpoint = open_checkpoint(source, revision=revision, subfolder=subfolder)
     card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
@@ -115,6 +119,7 @@ def convert(
     allow_unsafe_quantization: bool = False,
     changed_only: bool = False,
     model_card: bool = True,
+    loaders: str | Iterable[str] = ALL_LOADERS,
     subfolder: str = "",
     progress: Progress | None = None,
 ) -> Conversion:
@@ -136,6 +141,9 @@ def convert(
         model_card: add a section to README.md.
         subfolder: the folder of the source that the checkpoint is in, as for `from_pretrained`; all
             other files of the source come along as they are.
+        loaders: what the result is made for, of transformers, vllm and sglang. Without transformers
+            it has no `fusion_config`, so that transformers stops with an error, and any
+            quantisation method will do.
         progress: told of steps, bytes and warnings.
 
     Raises `CheckFailedError` where the linear layer is not the same map, `OutputError` where `out`
@@ -155,6 +163,7 @@ def convert(
         model_card=model_card,
         subfolder=subfolder,
         progress=told,
+        loaders=loaders,
     )
     with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)

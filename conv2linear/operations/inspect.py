@@ -8,6 +8,7 @@ from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.compatibility import Loading, assess_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
+from conv2linear.checkpoint.skip_list_audit import SkipListAudit, audit_skip_list
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.operations.attestations import read_attestations
 from conv2linear.paths import StrPath
@@ -41,9 +42,11 @@ class Cost:
 class Inspection(Result):
     """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
 
-    `compatibility` says where it loads as it is. `converted` says where the result of `convert`
-    would, `full` what that costs, and `changed_only` what an overlay costs; all None if it cannot
-    be converted. `warnings` say what is odd about its files, and what converting makes wrong.
+    `skip_list` says whether transformers' quantiser takes the layers that are stored quantised,
+    None where the checkpoint is not quantised. `compatibility` says where it loads as it is.
+    `converted` says where the result of `convert` would, `full` what that costs, and `changed_only`
+    what an overlay costs; all None if it cannot be converted.
+    `warnings` say what is odd about its files, and what converting makes wrong.
     """
 
     source: str
@@ -52,6 +55,7 @@ class Inspection(Result):
     layout: Layout
     embeddings: tuple[InspectedEmbedding, ...]
     quantization: str | None
+    skip_list: SkipListAudit | None
     shard_count: int
     file_count: int
     total_bytes: int
@@ -103,6 +107,7 @@ def inspect_checkpoint(
             for e in checkpoint.patch_embeddings
         ),
         quantization=quantization.method if quantization else None,
+        skip_list=audit_skip_list(checkpoint.config, checkpoint.headers) if quantization else None,
         shard_count=len(checkpoint.headers),
         file_count=len(checkpoint.files),
         total_bytes=checkpoint.total_bytes,
@@ -124,7 +129,7 @@ def _plan_both(
     try:
         full, overlay = (_plan(checkpoint, changed_only=each) for each in (False, True))
     except UnsupportedCheckpointError as error:
-        return None, None, str(error)
+        return None, None, f"{error}; {error.hint}" if error.hint else str(error)
     return full, overlay, None
 
 

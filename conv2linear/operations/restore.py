@@ -122,8 +122,8 @@ def _open_and_plan(repository: Repository, manifest: Manifest | None) -> Restora
     refuse_changed_edits(repository, manifest)
     git_attributes = recover_git_attributes(repository, manifest)
     try:
-        check_edits(manifest, read=partial(read_text, repository))
         checkpoint = read_converted(repository, manifest)
+        check_edits(manifest, read=partial(read_text, repository), headers=checkpoint.headers)
     except CheckFailedError as error:
         raise changed(str(error)) from error
     except BadCheckpointError as error:

@@ -97,6 +97,7 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
             for file in plan.planned
             if file.content is not None
         ),
+        loaders=plan.loaders,
     )
     return ConversionRecord(manifest, texts)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.compatibility import Loading, assess, read_traits
+from conv2linear.checkpoint.config import ModelConfig
 from conv2linear.checkpoint.header_edit import reshape_header
+from conv2linear.checkpoint.loaders import ALL_LOADERS, ENGINES, Loader
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
-from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
+from conv2linear.checkpoint.skip_list_audit import audit_skip_list
+from conv2linear.checkpoint.skip_list_edit import plan_skip_list
 from conv2linear.errors import (
     BadCheckpointError,
     NothingToConvertError,
@@ -40,21 +43,24 @@ class ConversionOptions:
     """What a caller decides about the content of the output.
 
     `changed_only` leaves out the files that do not change, `model_card` adds a section to
-    README.md, `allow_unsafe_quantization` converts although the result may not load.
+    README.md, `allow_unsafe_quantization` converts although the result may not load. `loaders` are
+    those that the output is made for.
     """
 
     changed_only: bool = False
     model_card: bool = True
     allow_unsafe_quantization: bool = False
+    loaders: tuple[Loader, ...] = ALL_LOADERS
 
 
 @dataclass(frozen=True)
 class ConversionPlan(Result):
     """All that a conversion will do.
 
-    A `partial` one writes only what it changes. `planned` has an entry for each file of the source
-    and of the output, `texts` the new texts that are known before the check has run: not the model
-    card's, which tells of the check. `compatibility` says where the result will load.
+    A `partial` one writes only what it changes; `loaders` are those that it is made for. `planned`
+    has an entry for each file of the source and of the output, `texts` the new texts that are known
+    before the check has run: not the model card's, which tells of the check. `compatibility` says
+    where the result will load.
     """
 
     checkpoint: Checkpoint = field(repr=False)
@@ -62,6 +68,7 @@ class ConversionPlan(Result):
     texts: Mapping[str, str] = field(repr=False)
     partial: bool
     compatibility: tuple[Loading, ...]
+    loaders: tuple[Loader, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +78,7 @@ class ConversionPlan(Result):
             "download_bytes": self.download_bytes,
             "write_bytes": self.write_bytes,
             "compatibility": [each.to_dict() for each in self.compatibility],
+            "loaders": [str(loader) for loader in self.loaders],
             "warnings": list(self.warnings),
         }
 
@@ -139,17 +147,16 @@ def build_plan(
             f"{label}: {MANIFEST_NAME} is a folder, and the record of the conversion a file",
             hint="give the folder another name",
         )
-    refusal_reason = plan_skip_list(read_quantization(checkpoint.config)).refusal_reason
+    refusal_reason = _find_refusal_reason(checkpoint, options.loaders)
     if refusal_reason and not options.allow_unsafe_quantization:
-        raise UnsafeQuantizationError(
-            f"{label}: {refusal_reason}",
-            hint="--allow-unsafe-quantization converts it all the same: test the result",
-        )
-    config = convert_config(checkpoint.config)
+        raise UnsafeQuantizationError(f"{label}: {refusal_reason}", hint=_WAYS_OUT)
+    config = convert_config(checkpoint.config, checkpoint.headers, loaders=options.loaders)
     traits = read_traits(
         config, checkpoint.headers, checkpoint.patch_embeddings[0], layout=Layout.LINEAR
     )
-    planned = _plan_files(checkpoint, options, model_card=model_card, old_record=old_record)
+    planned = _plan_files(
+        checkpoint, options, config=config, model_card=model_card, old_record=old_record
+    )
     changed = {file.name for file in planned if file.action in (Action.RESHAPE, Action.EDIT)}
     stale = find_stale(attestations, files=checkpoint.files, changed={*changed, MANIFEST_NAME})
     return ConversionPlan(
@@ -157,11 +164,13 @@ def build_plan(
         planned=tuple(_leave_out(file, stale, attestations) for file in planned),
         texts={checkpoint.config_name: config.text},
         partial=options.changed_only,
+        loaders=options.loaders,
         compatibility=assess(traits),
         warnings=(
             *checkpoint.warnings,
             *(_describe_stale(each, attestations[each.name]) for each in stale.values()),
             *_find_warnings(refusal_reason, model_card if options.model_card else None),
+            *_find_wrong_skip_list(checkpoint, options.loaders),
             *_find_lost_record(checkpoint, old_record),
         ),
     )
@@ -186,6 +195,26 @@ def _describe_stale(stale: StaleFile, content: bytes | None) -> str:
     )
 
 
+_WAYS_OUT = (
+    f"`--for {','.join(ENGINES)}` converts it for these engines alone, in which no quantiser meets "
+    "the layer; --allow-unsafe-quantization converts it all the same: test the result"
+)
+
+
+def _find_refusal_reason(checkpoint: Checkpoint, loaders: Sequence[Loader]) -> str | None:
+    if Loader.TRANSFORMERS not in loaders:
+        return None
+    return plan_skip_list(checkpoint.config, checkpoint.headers).refusal_reason
+
+
+def _find_wrong_skip_list(checkpoint: Checkpoint, loaders: Sequence[Loader]) -> Iterator[str]:
+    """Warn of layers that transformers would load wrongly, which no conversion changes."""
+    if Loader.TRANSFORMERS in loaders and (
+        problem := audit_skip_list(checkpoint.config, checkpoint.headers).problem
+    ):
+        yield f"the original does not load rightly in transformers, nor will this: {problem}"
+
+
 def _find_lost_record(checkpoint: Checkpoint, old_record: str | None) -> Iterator[str]:
     if MANIFEST_NAME in checkpoint.files and old_record is None:
         yield (
@@ -205,12 +234,13 @@ def _plan_files(
     checkpoint: Checkpoint,
     options: ConversionOptions,
     *,
+    config: ModelConfig,
     model_card: str | None,
     old_record: str | None,
 ) -> tuple[PlannedFile, ...]:
     shapes = shapes_by_shard(checkpoint.patch_embeddings, Layout.LINEAR)
     originals: dict[str, str | None] = {checkpoint.config_name: checkpoint.config.text}
-    config_bytes = len(convert_config(checkpoint.config).text.encode())
+    config_bytes = len(config.text.encode())
     files = dict(checkpoint.files)
     if options.model_card and not any(name.startswith(f"{MODEL_CARD_NAME}/") for name in files):
         originals[MODEL_CARD_NAME] = model_card

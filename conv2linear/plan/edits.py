@@ -15,12 +15,11 @@ from conv2linear.checkpoint.config import (
     enable_fusion,
     parse_config,
 )
-from conv2linear.checkpoint.quantization import (
-    SKIP_LIST_FIELDS,
-    edit_skip_list,
-    plan_skip_list,
-    read_quantization,
-)
+from conv2linear.checkpoint.header import Header
+from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
+from conv2linear.checkpoint.quantization import read_quantization
+from conv2linear.checkpoint.quantization_methods import METHODS
+from conv2linear.checkpoint.skip_list_edit import edit_skip_list, plan_skip_list
 from conv2linear.errors import CheckFailedError
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
@@ -39,12 +38,23 @@ from conv2linear.sources.base import Origin
 from conv2linear.version import __version__
 
 
-def convert_config(config: ModelConfig) -> ModelConfig:
-    """Return the config of the linear checkpoint: fusion is on, and no quantiser takes the layer.
+def convert_config(
+    config: ModelConfig,
+    headers: Mapping[str, Header],
+    *,
+    loaders: Sequence[Loader] = ALL_LOADERS,
+) -> ModelConfig:
+    """Return the config of the linear checkpoint, as these loaders need it.
+
+    For transformers fusion is on, and no quantiser takes the layer. Without it fusion is off:
+    transformers then stops with an error that names the sizes, and vLLM and SGLang need neither.
+    `headers` are those of the checkpoint before or after.
 
     Raises `BadCheckpointError` where `fusion_config` or a skip list is not what it should be.
     """
-    return edit_skip_list(enable_fusion(config), plan_skip_list(read_quantization(config)))
+    if Loader.TRANSFORMERS not in loaders:
+        return disable_fusion(config)
+    return edit_skip_list(enable_fusion(config), plan_skip_list(config, headers))
 
 
 def convert_model_card(
@@ -81,26 +91,36 @@ def restore_model_card(text: str | None) -> dict[str, str]:
     return {} if text is None else {MODEL_CARD_NAME: remove_section(text)}
 
 
-def check_edits(manifest: Manifest, *, read: Callable[[str], str]) -> dict[str, bool]:
+def check_edits(
+    manifest: Manifest, *, read: Callable[[str], str], headers: Mapping[str, Header]
+) -> dict[str, bool]:
     """Check every edit on record; return by name whether this version knows what it gives.
 
-    `read` returns the text that a file has now. Raises as `check_edit` does, and where config.json
+    `read` returns the text that a file has now, `headers` are those of the output, none where they
+    cannot be read. Raises as `check_edit` does, and where config.json
     is not on record as edited: every conversion does that.
     """
     config_name = manifest.config_name
     if config_name not in {edit.name for edit in manifest.edits}:
         raise CheckFailedError(f"{config_name} is not on record as edited, and always is")
-    return {edit.name: check_edit(edit, manifest, found=read(edit.name)) for edit in manifest.edits}
+    return {
+        edit.name: check_edit(edit, manifest, found=read(edit.name), headers=headers)
+        for edit in manifest.edits
+    }
 
 
-def check_edit(edit: EditRecord, manifest: Manifest, *, found: str) -> bool:
+def check_edit(
+    edit: EditRecord, manifest: Manifest, *, found: str, headers: Mapping[str, Header]
+) -> bool:
     """Check that `found` is the text that an edit on record gives.
 
     Returns false where only the version that made the edit knows what it gives. Raises
     `CheckFailedError` where it is another text, or an edit that no conversion makes.
     """
     if edit.name == manifest.config_name and edit.original is not None:
-        if difference := find_config_difference(edit.original, manifest, found=found):
+        if difference := find_config_difference(
+            edit.original, manifest, found=found, headers=headers
+        ):
             raise CheckFailedError(
                 f"{edit.name} is not what editing the recorded original gives: {difference} differs"
             )
@@ -115,23 +135,38 @@ def check_edit(edit: EditRecord, manifest: Manifest, *, found: str) -> bool:
     raise CheckFailedError(f"{edit.name} is on record as edited, which conv2linear never does")
 
 
-def find_config_difference(original: str, manifest: Manifest | None, *, found: str) -> str | None:
+def find_config_difference(
+    original: str, manifest: Manifest | None, *, found: str, headers: Mapping[str, Header]
+) -> str | None:
     """Say where `found` is not the config.json that a conversion makes of `original`.
 
     Returns the name of a value, or "its text"; None where it is.
 
     A record of this version asks for the very text that this version writes. Another version may
-    have edited by other rules: then only an edit that no version makes is a difference. Without a
-    record every value, but not the text, must be what this version gives.
+    have edited by other rules, and of an overlay the headers may not tell what the edit followed
+    from: then only an edit that no version makes is a difference. Without a record every value, but
+    not the text, must be what this version gives.
     """
-    expected = convert_config(parse_config(original))
-    if manifest is not None and manifest.tool == __version__:
-        if found == expected.text:
-            return None
-        return _name_difference(expected.values, parse_config(found).values) or "its text"
+    config = parse_config(original)
     if manifest is None:
+        expected = convert_config(config, headers)
         return _name_difference(expected.values, parse_config(found).values)
-    return _name_difference(*_without_edits(parse_config(original), parse_config(found)))
+    if not _can_repeat(config, manifest, headers):
+        return _name_difference(*_without_edits(config, parse_config(found)))
+    expected = convert_config(config, headers, loaders=manifest.made_for)
+    if found == expected.text:
+        return None
+    return _name_difference(expected.values, parse_config(found).values) or "its text"
+
+
+def _can_repeat(config: ModelConfig, manifest: Manifest, headers: Mapping[str, Header]) -> bool:
+    """Tell whether this version, which has these headers, makes the edit again that is on record.
+
+    Records without loaders are of the versions before there was that choice.
+    """
+    if manifest.tool != __version__ or manifest.loaders is None or not headers:
+        return False
+    return not (manifest.partial and plan_skip_list(config, headers).from_headers)
 
 
 def is_same_json(one: object, two: object) -> bool:
@@ -165,7 +200,7 @@ def _without_edits(
             fusion.pop("patch_embeddings", None)
         if not fusion:
             each.pop("fusion_config", None)
-    fields = {field for fields in SKIP_LIST_FIELDS.values() for field in fields}
+    fields = {field for method in METHODS.values() for field in method.list_fields}
     for one, two in zip(_quantizations(values), _quantizations(other), strict=True):
         for field in fields & two.keys():
             before, after = one.get(field) or [], two[field]

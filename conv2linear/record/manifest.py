@@ -7,6 +7,7 @@ the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
 from conv2linear.checkpoint.json_text import loads_document, loads_without_duplicates
+from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.sources.base import Origin, is_inside
 
@@ -122,7 +124,8 @@ class Manifest:
     A `partial` output holds only what the conversion changed; `absent` are the files of the source
     that belong to the checkpoint all the same, `left_out` those that do not belong to it any more.
     `subfolder` is the folder in which the converted checkpoint is, "" where it is the whole.
-    `compatibility` says where the output loads. Versions before 0.2 wrote none of these three down.
+    `compatibility` says where the output loads, `loaders` are those that it was made for. Versions
+    before 0.2 wrote none of these four down.
     """
 
     tool: str
@@ -138,6 +141,7 @@ class Manifest:
     compatibility: tuple[Loading, ...] = ()
     subfolder: str = ""
     left_out: tuple[LeftOutRecord, ...] = ()
+    loaders: tuple[Loader, ...] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -145,10 +149,28 @@ class Manifest:
         """The name of the config of the converted checkpoint."""
         return f"{self.subfolder}/config.json" if self.subfolder else "config.json"
 
+    @property
+    def made_for(self) -> tuple[Loader, ...]:
+        """The loaders that the checkpoint was made for: before there was a choice, all."""
+        return ALL_LOADERS if self.loaders is None else self.loaders
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """The files on record as edited whose text is not the one that it was."""
+        now = {file.name: file.sha256 for file in self.files}
+        return tuple(
+            edit.name
+            for edit in self.edits
+            if edit.original is None
+            or hashlib.sha256(edit.original.encode()).hexdigest() != now.get(edit.name)
+        )
+
 
 def dump_manifest(manifest: Manifest) -> str:
     """Format a manifest as JSON text."""
     values = dataclasses.asdict(manifest)
+    if manifest.loaders is None:
+        del values["loaders"]  # as that version wrote it
     first = ("schema_version", "tool", "partial")
     ordered = {name: values.pop(name) for name in first} | values
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
@@ -194,6 +216,7 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         compatibility=_records(Loading, values.get("compatibility", [])),
         subfolder=_text(values.get("subfolder", "")),
         left_out=_records(LeftOutRecord, values.get("left_out", [])),
+        loaders=_loaders(values["loaders"]) if "loaders" in values else None,
     )
     names = [record.name for record in (*manifest.files, *manifest.absent)]
     if MANIFEST_NAME in names:
@@ -255,6 +278,12 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"expected true or false, found {value!r}")
     return value
+
+
+def _loaders(value: Any) -> tuple[Loader, ...]:
+    if not isinstance(value, list) or not value or len(set(value)) != len(value):
+        raise TypeError(f"expected a list of loaders, found {value!r}")
+    return tuple(Loader(_text(each)) for each in value)
 
 
 def _size(value: Any) -> int:

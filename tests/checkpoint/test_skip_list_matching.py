@@ -12,14 +12,11 @@ from torch import nn
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import (
-    COMPRESSED_TENSORS_ENTRIES,
-    SKIP_LIST_FIELDS,
-    Quantization,
-    ends_soon,
-)
+from conv2linear.checkpoint.quantization import Quantization
+from conv2linear.checkpoint.quantization_methods import METHODS
+from conv2linear.checkpoint.skip_list import covers, ends_soon, exact_entry
+from conv2linear.checkpoint.skip_list_edit import LOOSE_ENTRY, REGEX_ENTRY
 
-REGEX_ENTRY = r"re:.*patch_embed\.linear_proj$"
 NAMES = ["model", "visual", "model.visual", "patch_embed", "linear_proj", "proj", "lm_head", "l"]
 CLASSES = ["Linear", "Module"]
 SYNTAX = ["re:", ".", r"\.", ".*", "$", "^", "|", "(", ")", "*", "+", "_", "["]
@@ -27,7 +24,7 @@ ENTRIES = st.lists(st.sampled_from([*NAMES, *CLASSES, *SYNTAX]), max_size=6).map
 
 
 def is_skipped_by(method: str, entry: str) -> bool:
-    return Quantization(method, (), {SKIP_LIST_FIELDS[method][0]: [entry]}).covers()
+    return covers(Quantization(method, (), {METHODS[method].list_fields[0]: [entry]}))
 
 
 @pytest.mark.filterwarnings("ignore:Possible nested set")
@@ -71,14 +68,31 @@ def test_an_ignore_list_covers_what_compressed_tensors_would_not_quantize(entry:
     assert is_skipped_by("compressed-tensors", entry) == expected
 
 
+BASE_MODULE = LINEAR_MODULE.removeprefix("model.")  # as AutoModel names it
+OTHER_MODULES = ("model.visual.blocks.0.attn.proj", "model.visual.merger.proj", "lm_head")
+
+
 def test_our_entries_cover_the_linear_layer_where_they_are_added() -> None:
-    for entry in COMPRESSED_TENSORS_ENTRIES:
+    for entry in (LINEAR_MODULE, REGEX_ENTRY):
         assert is_match(LINEAR_MODULE, nn.Linear(1, 1), entry)
-    assert is_match("visual.patch_embed.linear_proj", nn.Linear(1, 1), REGEX_ENTRY)
-    assert not should_convert_module(LINEAR_MODULE, [LINEAR_MODULE])
-    for other in ("model.visual.blocks.0.attn.proj", "model.visual.merger.proj", "lm_head"):
-        assert not any(is_match(other, nn.Linear(1, 1), e) for e in COMPRESSED_TENSORS_ENTRIES)
-        assert should_convert_module(other, [LINEAR_MODULE])
+    assert is_match(BASE_MODULE, nn.Linear(1, 1), REGEX_ENTRY)
+    for other in OTHER_MODULES:
+        assert not is_match(other, nn.Linear(1, 1), [LINEAR_MODULE, REGEX_ENTRY])
+
+
+@pytest.mark.parametrize(
+    "module", [LINEAR_MODULE, BASE_MODULE, "model.vision_model.patch_embed.linear_proj"]
+)
+def test_the_suffix_holds_however_the_model_is_loaded(module: str) -> None:
+    assert not should_convert_module(module, [LOOSE_ENTRY])
+    assert all(should_convert_module(other, [LOOSE_ENTRY]) for other in OTHER_MODULES)
+
+
+@pytest.mark.parametrize("target", ["Embedding", "Linear", "Module", "object", "re:.*embed.*"])
+def test_a_target_means_the_embeddings_that_compressed_tensors_takes(target: str) -> None:
+    name, module = "model.language_model.embed_tokens", nn.Embedding(1, 1)
+    matches = exact_entry(target).matches(name, ("Embedding", "Module"))
+    assert matches == is_match(name, module, target)
 
 
 @pytest.mark.parametrize(

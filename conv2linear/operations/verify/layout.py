@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from conv2linear.checkpoint.config import CONFIG_NAME
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.quantization import (
-    SKIP_LIST_FIELDS,
-    UNAFFECTED_METHODS,
-    plan_skip_list,
-    read_quantization,
-)
+from conv2linear.checkpoint.quantization import read_quantization
+from conv2linear.checkpoint.quantization_methods import Choice
+from conv2linear.checkpoint.quantized_loading import find_uncovered
+from conv2linear.checkpoint.skip_list_edit import plan_skip_list
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint
 from conv2linear.operations.verify.subject import Subject
@@ -52,10 +51,24 @@ def check_layout(subject: Subject) -> str:
 
 
 def check_config(subject: Subject) -> str:
-    """Check that config.json makes transformers build a linear layer."""
+    """Check that config.json makes transformers build a linear layer, or stop if not meant for it.
+
+    What is made for the engines alone must not turn fusion on: transformers might then load a layer
+    that its quantiser has broken.
+    """
     config = need_checkpoint(subject).config
     if problem := config.fusion_problem:
         raise CheckFailedError(f"{CONFIG_NAME}: {problem}")
+    if not _is_for_transformers(subject):
+        if config.fusion_enabled:
+            raise CheckFailedError(
+                f"{CONFIG_NAME}: fusion_config.patch_embeddings is on, though it was made for "
+                f"{', '.join(subject.made_for)} only"
+            )
+        return (
+            f"fusion_config is left out on purpose: made for {', '.join(subject.made_for)}, and "
+            "transformers stops at the size of the patch embedding"
+        )
     if not config.fusion_enabled:
         raise CheckFailedError(
             f"{CONFIG_NAME}: fusion_config.patch_embeddings is not true, so transformers would "
@@ -66,19 +79,25 @@ def check_config(subject: Subject) -> str:
 
 def check_quantization(subject: Subject) -> str:
     """Check that no quantisation method would quantise the linear layer on load."""
-    quantization = read_quantization(need_checkpoint(subject).config)
+    checkpoint = need_checkpoint(subject)
+    quantization = read_quantization(checkpoint.config)
     if quantization is None:
         return "not quantised"
-    method = quantization.method
-    if method in UNAFFECTED_METHODS:
+    if not _is_for_transformers(subject):
+        return f"made for {', '.join(subject.made_for)}, in which no quantiser meets the layer"
+    method, rules = quantization.method, quantization.rules
+    reason = plan_skip_list(checkpoint.config, checkpoint.headers).refusal_reason
+    if rules is None or rules.choice is Choice.UNCHECKED:
+        raise SkippedError(f"it is not known how {method} chooses layers: {reason}")
+    if rules.choice is Choice.BLOCKS and reason:
+        raise SkippedError(reason)
+    if rules.choice in (Choice.ELSEWHERE, Choice.BLOCKS):
         return f"{method} does not touch the patch embedding"
-    if method not in SKIP_LIST_FIELDS:
-        raise SkippedError(f"it is not known how {method} chooses layers")
-    skip_list = ".".join(quantization.skip_list_path or ())
-    if not quantization.covers():
-        raise CheckFailedError(
-            f"{CONFIG_NAME}: {skip_list} does not cover the patch embedding: {method} would "
-            "quantise it on load"
-        )
-    reason = plan_skip_list(quantization).refusal_reason
-    return f"{skip_list} covers the patch embedding" + (f"; beware: {reason}" if reason else "")
+    if problem := find_uncovered(checkpoint.config, checkpoint.headers, quantization):
+        raise CheckFailedError(f"{CONFIG_NAME}: {problem}")
+    beware = f"; beware: {reason}" if reason else ""
+    return f"{quantization.skip_list_name} covers the patch embedding{beware}"
+
+
+def _is_for_transformers(subject: Subject) -> bool:
+    return Loader.TRANSFORMERS in subject.made_for

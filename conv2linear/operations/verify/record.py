@@ -163,7 +163,8 @@ def check_recorded_edits(subject: Subject) -> str:
     for edit in manifest.edits:
         if edit.name not in subject.repository.files:
             raise CheckFailedError(f"{edit.name} is missing")
-    is_known = check_edits(manifest, read=partial(read_text, subject.repository))
+    headers = subject.checkpoint.headers if subject.checkpoint else {}
+    is_known = check_edits(manifest, read=partial(read_text, subject.repository), headers=headers)
     follow = [name for name, known in is_known.items() if known]
     unknown = [name for name, known in is_known.items() if not known]
     if not follow:

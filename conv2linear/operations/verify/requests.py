@@ -28,6 +28,12 @@ def refuse_impossible(subject: Subject) -> None:
 
 
 def _refuse_engine(subject: Subject, engine: str) -> None:
+    if engine not in subject.made_for:
+        raise EngineError(
+            f"{subject.repository.label} is made for {', '.join(subject.made_for)}: that {engine} "
+            "does not load it is on purpose",
+            hint=f"leave out --engine, or convert the original with `--for {engine}`",
+        )
     status = next(status for status in installed_engines() if status.name == engine)
     if status.version is None:
         raise EngineError(f"{engine} is not installed here", hint=f"pip install {engine}")

@@ -36,11 +36,16 @@ def check_source(subject: Subject) -> str:
     """
     source, checkpoint = need_source(subject), need_linear(subject)
     options = ConversionOptions(
-        allow_unsafe_quantization=True, changed_only=subject.is_overlay, model_card=False
+        allow_unsafe_quantization=True,
+        changed_only=subject.is_overlay,
+        model_card=False,
+        loaders=subject.made_for,
     )
     plan = build_plan(source, options)
     found, original = checkpoint.config.text, source.config.text
-    if difference := find_config_difference(original, subject.manifest, found=found):
+    if difference := find_config_difference(
+        original, subject.manifest, found=found, headers=source.headers
+    ):
         raise CheckFailedError(f"{CONFIG_NAME}: {difference} is not what the source gives")
     _check_tensors(checkpoint, source, plan)
     notes = _check_headers(subject.manifest, checkpoint, source=source, plan=plan)

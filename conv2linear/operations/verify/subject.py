@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
 from conv2linear.errors import (
     BadCheckpointError,
     CheckFailedError,
@@ -81,6 +82,11 @@ class Subject:
     def is_overlay(self) -> bool:
         """Whether the record says that these are only the files that the conversion changed."""
         return self.manifest is not None and self.manifest.partial
+
+    @property
+    def made_for(self) -> tuple[Loader, ...]:
+        """The loaders that the record says it was made for; all, where nothing says which."""
+        return ALL_LOADERS if self.manifest is None else self.manifest.made_for
 
 
 def open_subject(

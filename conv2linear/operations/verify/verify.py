@@ -50,6 +50,7 @@ from conv2linear.operations.verify.record import (
 )
 from conv2linear.operations.verify.requests import refuse_impossible
 from conv2linear.operations.verify.result import Check, Outcome, Verification
+from conv2linear.operations.verify.skip_list import check_skip_list
 from conv2linear.operations.verify.source import check_source
 from conv2linear.operations.verify.subject import FINDINGS, Engine, Options, Subject, open_subject
 from conv2linear.parallel import resolve_workers
@@ -75,6 +76,7 @@ CHECKS = (
     NamedCheck("layout", check_layout, (need_checkpoint,)),
     NamedCheck("config", check_config, (need_checkpoint,)),
     NamedCheck("quantisation", check_quantization, (need_checkpoint,)),
+    NamedCheck("skip list", check_skip_list, (need_checkpoint,)),
     NamedCheck("recorded tensors", check_recorded_tensors, (need_record, need_checkpoint)),
     NamedCheck("recorded files", check_recorded_files, (need_record,)),
     NamedCheck("recorded edits", check_recorded_edits, (need_record,)),
@@ -103,8 +105,8 @@ def verify(
 ) -> Verification:
     """Check a linear checkpoint, made by this tool or by another, from every side that is asked.
 
-    Always: headers and index, layout, config, quantisation, the record in `conv2linear.json`, and
-    the equivalence check on the written weights.
+    Always: headers and index, layout, config, quantisation, the list of modules to skip, the record
+    in `conv2linear.json`, and the equivalence check on the written weights.
 
     Args:
         checkpoint: a folder, or `org/name[@revision]` on the Hub, or its address there.

@@ -23,7 +23,8 @@ from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
 from conv2linear.checkpoint.header import Header, header_length
 from conv2linear.checkpoint.header_edit import reshape_header, shape_text
 from conv2linear.checkpoint.index import INDEX_FILE
-from conv2linear.checkpoint.quantization import plan_skip_list, read_quantization
+from conv2linear.checkpoint.quantization import read_quantization
+from conv2linear.checkpoint.skip_list_edit import plan_skip_list
 from conv2linear.errors import BadHeaderError, Conv2LinearError
 from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest
 from conv2linear.sources.base import FileInfo, Origin
@@ -176,7 +177,7 @@ def check_config(text: str, readers: Readers = READERS) -> None:
     enabled = readers.enable_fusion(config)
     disabled = readers.disable_fusion(enabled)
     quantization = read_quantization(config)
-    edit = plan_skip_list(quantization)
+    edit = plan_skip_list(config, {})
     edited = readers.edit_skip_list(config, edit)
     with _deep_recursion():  # the comparison needs more of the stack than what is tested
         expected = json.loads(text)
