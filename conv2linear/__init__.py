@@ -42,26 +42,27 @@ if TYPE_CHECKING:
         UnsafeQuantizationError,
         UnsupportedCheckpointError,
     )
+    from conv2linear.operations.adapter.convert import AdapterConversion
+    from conv2linear.operations.adapter.inspect import AdapterInspection, AdapterTensor
     from conv2linear.operations.bench.bench import Bench, bench
     from conv2linear.operations.bench.inputs import BenchInput, BenchLimits, InputSize
     from conv2linear.operations.bench.measure import LayerResult, Measurement
     from conv2linear.operations.bench.plot import plot_bench
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
-    from conv2linear.operations.convert import Conversion, convert, plan_conversion
-    from conv2linear.operations.inspect import (
-        Cost,
-        InspectedEmbedding,
-        Inspection,
-        inspect_checkpoint,
-    )
+    from conv2linear.operations.conversion import Conversion
+    from conv2linear.operations.convert import convert, plan_conversion
+    from conv2linear.operations.inspect import inspect_checkpoint
+    from conv2linear.operations.inspection import Cost, InspectedEmbedding, Inspection
     from conv2linear.operations.push import PushResult, plan_push, push
-    from conv2linear.operations.restore import Restoration, restore
+    from conv2linear.operations.restoration import Restoration
+    from conv2linear.operations.restore import restore
     from conv2linear.operations.verify.report import render_report, write_report
     from conv2linear.operations.verify.result import Check, Outcome, Verification
     from conv2linear.operations.verify.subject import Engine
     from conv2linear.operations.verify.verify import verify
     from conv2linear.paths import StrPath
     from conv2linear.plan.actions import Action, FileChange, PlannedFile
+    from conv2linear.plan.adapter import AdapterPlan
     from conv2linear.plan.convert import ConversionPlan
     from conv2linear.plan.push import PushPlan
     from conv2linear.plan.transfer import Operation, Transfer
@@ -105,21 +106,27 @@ _NAMES_OF_MODULES = {
         "UnsafeQuantizationError",
         "UnsupportedCheckpointError",
     ),
+    "operations.adapter.convert": ("AdapterConversion",),
+    "operations.adapter.inspect": ("AdapterInspection", "AdapterTensor"),
     "operations.bench.bench": ("Bench", "bench"),
     "operations.bench.inputs": ("BenchInput", "BenchLimits", "InputSize"),
     "operations.bench.measure": ("LayerResult", "Measurement"),
     "operations.bench.plot": ("plot_bench",),
     "operations.bench.vision_tower": ("Tower", "TowerTiming"),
-    "operations.convert": ("Conversion", "convert", "plan_conversion"),
-    "operations.inspect": ("Cost", "InspectedEmbedding", "Inspection", "inspect_checkpoint"),
+    "operations.conversion": ("Conversion",),
+    "operations.convert": ("convert", "plan_conversion"),
+    "operations.inspect": ("inspect_checkpoint",),
+    "operations.inspection": ("Cost", "InspectedEmbedding", "Inspection"),
     "operations.push": ("PushResult", "plan_push", "push"),
-    "operations.restore": ("Restoration", "restore"),
+    "operations.restoration": ("Restoration",),
+    "operations.restore": ("restore",),
     "operations.verify.report": ("render_report", "write_report"),
     "operations.verify.result": ("Check", "Outcome", "Verification"),
     "operations.verify.subject": ("Engine",),
     "operations.verify.verify": ("verify",),
     "paths": ("StrPath",),
     "plan.actions": ("Action", "FileChange", "PlannedFile"),
+    "plan.adapter": ("AdapterPlan",),
     "plan.convert": ("ConversionPlan",),
     "plan.push": ("PushPlan",),
     "plan.transfer": ("Operation", "Transfer"),
@@ -140,6 +147,10 @@ _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name
 
 __all__ = [
     "Action",
+    "AdapterConversion",
+    "AdapterInspection",
+    "AdapterPlan",
+    "AdapterTensor",
     "BadCheckpointError",
     "BadHeaderError",
     "Bench",

@@ -1,12 +1,15 @@
-"""What an adapter of PEFT is: small weights that are added to those of a base checkpoint."""
+"""What an adapter of PEFT is, by its files: small weights that are added to those of a base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from conv2linear.checkpoint.adapter_config import ADAPTER_CONFIG_NAME
 from conv2linear.checkpoint.index import INDEX_FILE, SINGLE_FILE
 
-ADAPTER_CONFIG_NAME = "adapter_config.json"
+ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
+PICKLED_WEIGHTS_NAME = "adapter_model.bin"
+ADAPTER_MODEL_TYPE = "PEFT adapter"  # what stands in a record in the place of a model type
 
 
 def is_adapter(files: Iterable[str]) -> bool:

@@ -183,11 +183,12 @@ def _read_config(repository: Repository, prefix: str) -> str:
 
 def _read_headers(repository: Repository, shards: list[str]) -> dict[str, Header]:
     with ThreadPoolExecutor(max_workers=_HEADER_READERS) as pool:
-        headers = pool.map(lambda shard: _read_header(repository, shard), shards)
+        headers = pool.map(lambda shard: read_shard_header(repository, shard), shards)
         return dict(zip(shards, headers, strict=True))
 
 
-def _read_header(repository: Repository, shard: str) -> Header:
+def read_shard_header(repository: Repository, shard: str) -> Header:
+    """Read and check the header of one shard; raises `BadHeaderError` where it is not valid."""
     size = repository.files[shard].size_bytes
     prefix = repository.read(shard, 0, min(size, LENGTH_BYTES))
     if LFS_POINTER.startswith(prefix) and size > LENGTH_BYTES:

@@ -32,11 +32,26 @@ def grow_header(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header
     A longer one is padded to a multiple of 8 bytes, so that tensors stay aligned.
     """
     text, tensors = _with_shapes(header.text.rstrip(" "), header.tensors, shapes)
-    size_bytes = len(text.encode())
-    length = len(header.raw)
-    if size_bytes > length:
-        length = size_bytes + -(LENGTH_BYTES + size_bytes) % _ALIGNMENT
-    return Header(text + " " * (length - size_bytes), tensors)
+    return Header(_pad(text, len(header.raw)), tensors)
+
+
+def rename_tensors(header: Header, names: Mapping[str, str]) -> Header:
+    """Give tensors other names, each old one with its new one, in a header that may be longer.
+
+    Their entries stay where they stand, and their bytes too. A longer header is padded to a
+    multiple of 8 bytes. Raises `BadHeaderError` where a name would stand twice.
+    """
+    text = header.text.rstrip(" ")
+    for old, new in names.items():
+        entry = find(text, old)
+        if entry is None:
+            raise BadHeaderError(f"no {old!r} in the header")
+        _, key_end = json.JSONDecoder().raw_decode(text, entry.key_start)
+        text = replace(text, (entry.key_start, key_end), json.dumps(new, ensure_ascii=False))
+    tensors = {names.get(name, name): info for name, info in header.tensors.items()}
+    if len(tensors) < len(header.tensors):
+        raise BadHeaderError("a new name of a tensor is that of another one")
+    return Header(_pad(text, len(header.raw)), tensors)
 
 
 def restore_header(header: Header, shape_texts: Mapping[str, str]) -> Header:
@@ -72,6 +87,14 @@ def replace_shape(text: str, name: str, new: str) -> str:
 def format_shape(shape: tuple[int, ...]) -> str:
     """Write a shape as the safetensors library does."""
     return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _pad(text: str, length: int) -> str:
+    """Pad a header to a length in bytes or, where it is longer, so that the data stays aligned."""
+    size_bytes = len(text.encode())
+    if size_bytes > length:
+        length = size_bytes + -(LENGTH_BYTES + size_bytes) % _ALIGNMENT
+    return text + " " * (length - size_bytes)
 
 
 def _with_shapes(

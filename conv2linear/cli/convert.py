@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conv2linear.cli.adapter import conversion_rows
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import (
     Debug,
@@ -23,7 +24,8 @@ from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
-    from conv2linear.operations.convert import Conversion
+    from conv2linear.operations.conversion import Conversion
+    from conv2linear.plan.adapter import AdapterPlan
     from conv2linear.plan.convert import ConversionPlan
     from conv2linear.record.manifest import Manifest
 
@@ -93,7 +95,7 @@ def convert_command(
     output.result("convert", {"dry_run": dry_run, **values}, key_value_table(*rows))
 
 
-def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
+def _plan_rows(plan: ConversionPlan | AdapterPlan, out: str) -> list[tuple[str, str]]:
     from conv2linear.checkpoint.compatibility import describe  # not for --help
     from conv2linear.plan.actions import Action
 
@@ -109,7 +111,10 @@ def _plan_rows(plan: ConversionPlan, out: str) -> list[tuple[str, str]]:
 
 def _rows(conversion: Conversion) -> list[tuple[str, str]]:
     from conv2linear.checkpoint.compatibility import describe  # not for --help
+    from conv2linear.operations.adapter.convert import AdapterConversion
 
+    if isinstance(conversion, AdapterConversion):
+        return conversion_rows(conversion)
     manifest = conversion.manifest
     origin = f"@{manifest.source.commit_sha[:12]}" if manifest.source else ""
     rows = [("converted", f"{conversion.source}{origin} to {conversion.out}")]

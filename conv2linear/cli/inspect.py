@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conv2linear.cli.adapter import inspection_rows
 from conv2linear.cli.format import format_bytes
 from conv2linear.cli.options import Debug, Json, Quiet, Revision, Source, Subfolder
 from conv2linear.cli.output import Output, key_value_table
@@ -11,7 +12,7 @@ from conv2linear.text import plural
 
 if TYPE_CHECKING:
     from conv2linear.checkpoint.skip_list_audit import SkipListAudit
-    from conv2linear.operations.inspect import Cost, Inspection
+    from conv2linear.operations.inspection import Cost, Inspection
 
 
 def inspect_command(
@@ -34,11 +35,15 @@ def inspect_command(
 
 
 def _rows(inspection: Inspection) -> list[tuple[str, str]]:
+    from conv2linear.operations.adapter.inspect import AdapterInspection  # not for --help
+
+    if isinstance(inspection, AdapterInspection):
+        return inspection_rows(inspection)
     origin = inspection.origin
     rows = [
         ("source", inspection.source + (f" at commit {origin.commit_sha}" if origin else "")),
         ("model type", inspection.model_type),
-        ("layout", inspection.layout),
+        ("layout", str(inspection.layout)),
     ]
     rows += [
         (

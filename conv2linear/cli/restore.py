@@ -12,7 +12,7 @@ from conv2linear.cli.output import Output, key_value_table
 from conv2linear.text import plural
 
 if TYPE_CHECKING:
-    from conv2linear.operations.restore import Restoration
+    from conv2linear.operations.restoration import Restoration
 
 
 def restore_command(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from conv2linear.checkpoint.checkpoint import open_checkpoint
-from conv2linear.checkpoint.compatibility import Loading
+from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.checkpoint import read_checkpoint
 from conv2linear.checkpoint.loaders import ALL_LOADERS, resolve_loaders
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
+from conv2linear.operations.adapter.convert import (
+    convert_adapter,
+    plan_adapter_conversion,
+    refuse_adapter_output,
+)
 from conv2linear.operations.attestations import read_attestations
+from conv2linear.operations.conversion import Conversion
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.readback import ExpectedTensor, hash_with_library, read_back_shard
 from conv2linear.output.record import Evidence, build_record
@@ -22,37 +28,16 @@ from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.plan.actions import Action
+from conv2linear.plan.adapter import AdapterPlan
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.converted import read_old_record
-from conv2linear.record.manifest import MANIFEST_NAME, Manifest, dump_manifest
+from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.result import Result
 from conv2linear.sources.base import read_optional_text
+from conv2linear.sources.open import open_source
 
 _DEVICES_OF_ALL = ("auto", "cpu")  # every machine has them: a plan needs no torch to know that
-
-
-@dataclass(frozen=True)
-class Conversion(Result):
-    """A finished conversion.
-
-    `source` is what was converted, as the user named it, and `out` where the result is; `checks`
-    has one entry for each patch embedding, in their order; `manifest` is what `conv2linear.json`
-    says; `shard_count` is the number of shards of the source; `omitted` names what the source has
-    and the output lacks: files of git and huggingface_hub, an earlier record, and hashes and
-    signatures of files that changed, which the new record keeps; folders end with a slash.
-    `compatibility` says where the result loads.
-    """
-
-    source: str
-    out: Path
-    checks: tuple[Equivalence, ...]
-    manifest: Manifest
-    shard_count: int
-    omitted: tuple[str, ...]
-    compatibility: tuple[Loading, ...]
-    warnings: tuple[str, ...]
 
 
 def plan_conversion(
@@ -69,8 +54,8 @@ def plan_conversion(
     loaders: str | Iterable[str] = ALL_LOADERS,
     subfolder: str = "",
     progress: Progress | None = None,
-) -> ConversionPlan:
-    """Open a checkpoint and decide what converting it would do; nothing is written.
+) -> ConversionPlan | AdapterPlan:
+    """Open a checkpoint, or an adapter, and decide what converting it would do; nothing is written.
 
     The parameters are those of `convert`. Raises `SourceNotFoundError`, `HubError`,
     `BadCheckpointError`, `UnsupportedCheckpointError`, and its subclasses `NothingToConvertError`
@@ -91,7 +76,15 @@ def plan_conversion(
         allow_unsafe_quantization=allow_unsafe_quantization,
         loaders=resolve_loaders(loaders),
     )
-    checkpoint = open_checkpoint(source, revision=revision, subfolder=subfolder)
+    repository = open_source(source, revision=revision)
+    writing = WriteOptions(hardlink=hardlink, force=force)
+    if not subfolder and is_adapter(repository.files):
+        adapter_plan = plan_adapter_conversion(repository, changed_only=changed_only)
+        if target is not None:
+            refuse_adapter_output(adapter_plan, target, writing)
+        told.warn_all([*adapter_plan.warnings, *repository.warnings])
+        return replace(adapter_plan, warnings=told.warnings)
+    checkpoint = read_checkpoint(repository, subfolder=subfolder)
     card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
     plan = build_plan(
         checkpoint,
@@ -101,7 +94,6 @@ def plan_conversion(
         attestations=read_attestations(checkpoint.repository),
     )
     if target is not None:
-        writing = WriteOptions(hardlink=hardlink, force=force)
         refuse_impossible(plan.written, target, writing, new=_new_output(plan))
     told.warn_all([*plan.warnings, *checkpoint.repository.warnings])
     return replace(plan, warnings=told.warnings)
@@ -124,6 +116,9 @@ def convert(
     progress: Progress | None = None,
 ) -> Conversion:
     """Write a copy of a checkpoint whose patch embeddings are linear weights `[O, C·T·P·P]`.
+
+    An adapter of PEFT comes out as one for the linear checkpoint: what it has of the layer is
+    reshaped and renamed, and its config names the layer as it is called there.
 
     The source is never touched; `out` appears complete, after everything has been checked, or not
     at all.
@@ -165,6 +160,8 @@ def convert(
         progress=told,
         loaders=loaders,
     )
+    if isinstance(plan, AdapterPlan):
+        return convert_adapter(plan, target, writing, device=device, told=told)
     with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)
         told.step("check")

@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from conv2linear.checkpoint.compatibility import Loading, assess_checkpoint
+from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from conv2linear.checkpoint.compatibility import assess_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.skip_list_audit import SkipListAudit, audit_skip_list
+from conv2linear.checkpoint.skip_list_audit import audit_skip_list
 from conv2linear.errors import UnsupportedCheckpointError
+from conv2linear.operations.adapter.inspect import inspect_adapter
 from conv2linear.operations.attestations import read_attestations
+from conv2linear.operations.inspection import Cost, InspectedEmbedding, Inspection
 from conv2linear.paths import StrPath
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.converted import read_old_record
-from conv2linear.result import Result
-from conv2linear.sources.base import Origin
-
-
-@dataclass(frozen=True)
-class InspectedEmbedding:
-    """A patch embedding: its shape now, and as a linear weight `[O, K]`."""
-
-    name: str
-    shard: str
-    dtype: str
-    shape: tuple[int, ...]
-    linear_shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Bytes that a conversion would download and write."""
-
-    download_bytes: int
-    write_bytes: int
-
-
-@dataclass(frozen=True)
-class Inspection(Result):
-    """What a checkpoint is. `refusal_reason` says why it cannot be converted, None if it can.
-
-    `skip_list` says whether transformers' quantiser takes the layers that are stored quantised,
-    None where the checkpoint is not quantised. `compatibility` says where it loads as it is.
-    `converted` says where the result of `convert` would, `full` what that costs, and `changed_only`
-    what an overlay costs; all None if it cannot be converted.
-    `warnings` say what is odd about its files, and what converting makes wrong.
-    """
-
-    source: str
-    origin: Origin | None
-    model_type: str
-    layout: Layout
-    embeddings: tuple[InspectedEmbedding, ...]
-    quantization: str | None
-    skip_list: SkipListAudit | None
-    shard_count: int
-    file_count: int
-    total_bytes: int
-    compatibility: tuple[Loading, ...]
-    converted: tuple[Loading, ...] | None
-    full: Cost | None
-    changed_only: Cost | None
-    refusal_reason: str | None
-    warnings: tuple[str, ...] = ()
+from conv2linear.sources.open import open_source
 
 
 def inspect_checkpoint(
@@ -74,7 +26,7 @@ def inspect_checkpoint(
     subfolder: str = "",
     progress: Progress | None = None,
 ) -> Inspection:
-    """Read config, index and headers of a checkpoint, and no tensor.
+    """Read config, index and headers of a checkpoint or an adapter, and no tensor.
 
     Args:
         source: a folder, or `org/name[@revision]` on the Hub, or its address there.
@@ -86,8 +38,11 @@ def inspect_checkpoint(
     """
     told = RecordedProgress(progress)
     told.step("read headers")
-    checkpoint = open_checkpoint(source, revision=revision, subfolder=subfolder)
-    told.warn_all(checkpoint.repository.warnings)
+    repository = open_source(source, revision=revision)
+    if not subfolder and is_adapter(repository.files):
+        return inspect_adapter(repository, told)
+    checkpoint = read_checkpoint(repository, subfolder=subfolder)
+    told.warn_all(repository.warnings)
     quantization = read_quantization(checkpoint.config)
     full, overlay, refusal_reason = _plan_both(checkpoint)
     told.warn_all(full.warnings if full else checkpoint.warnings)

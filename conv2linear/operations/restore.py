@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+from conv2linear.checkpoint.adapter import is_adapter
 from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.operations.adapter.restore import restore_adapter
+from conv2linear.operations.restoration import Restoration
 from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.restored import compare_files, read_back_tensors
@@ -15,7 +16,7 @@ from conv2linear.output.target import WriteOptions, parse_out, refuse_output
 from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
-from conv2linear.plan.actions import FileChange, summarise_files
+from conv2linear.plan.actions import summarise_files
 from conv2linear.plan.edits import check_edits
 from conv2linear.plan.restore import RestorationPlan, plan_restoration
 from conv2linear.progress import Progress, RecordedProgress
@@ -28,29 +29,8 @@ from conv2linear.record.comparison import (
 from conv2linear.record.converted import read_converted, read_manifest
 from conv2linear.record.manifest import Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.result import Result
 from conv2linear.sources.base import Repository, read_optional_text, read_text
 from conv2linear.sources.open import open_source
-
-
-@dataclass(frozen=True)
-class Restoration(Result):
-    """A finished restoration.
-
-    It is `exact` where a record said what each file was, and `partial` where the source was an
-    overlay; `files` says what happened to each file of `out`. `sizes_only` names the files of which
-    the record has a size and no hash, so that another content of the same size would not show;
-    `omitted` what the checkpoint has and `out` lacks; folders end with a slash.
-    """
-
-    source: str
-    out: Path
-    exact: bool
-    partial: bool
-    files: tuple[FileChange, ...]
-    sizes_only: tuple[str, ...]
-    omitted: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def restore(
@@ -62,11 +42,12 @@ def restore(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Restoration:
-    """Write the Conv3d checkpoint that a linear one was made from.
+    """Write the Conv3d checkpoint that a linear one was made from; an adapter of PEFT likewise.
 
     With a record every file comes back byte for byte, and is proven to, as far as the record has
-    hashes; see `Restoration.sizes_only`. Without one the kernel's shape comes from config.json, and
-    a header that is too short for it grows. `out` appears complete or not at all.
+    hashes; see `Restoration.sizes_only`. Without one the kernel's shape comes from config.json (for
+    an adapter its base's, from the Hub if it is not here), and a header that is too short for it
+    grows. `out` appears complete or not at all.
 
     Args:
         checkpoint: a folder, or `org/name[@revision]` on the Hub, or its address there.
@@ -85,6 +66,8 @@ def restore(
     refuse_output(target, force=force, source=checkpoint)
     told.step("open")
     repository = open_source(checkpoint)
+    if is_adapter(repository.files):
+        return restore_adapter(repository, target, writing, told=told)
     manifest = read_manifest(repository)
     plan = _open_and_plan(repository, manifest)
     new = NewOutput(
@@ -98,7 +81,7 @@ def restore(
         write_files(plan.files, repository, texts=plan.texts, staging=staging, progress=told)
         told.step("read back")
         read_back_tensors(plan, manifest, staging.folder)
-        sizes_only = compare_files(plan, manifest, staging, progress=told)
+        sizes_only = compare_files(plan.files, manifest, staging, progress=told)
         told.step("publish")
         told.warn_all(staging.publish())
     return Restoration(

@@ -54,7 +54,7 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
     origin = checkpoint.repository.origin
     tensors = tuple(_tensor_records(plan, evidence.sha256))
     checks = tuple(
-        _check_record(embedding.name, outcome)
+        record_check(embedding.name, outcome)
         for embedding, outcome in zip(plan.embeddings, evidence.outcomes, strict=True)
     )
     edits = tuple(
@@ -137,7 +137,8 @@ def _hash_small_file(info: FileInfo, origin: Origin | None) -> str | None:
     return hash_file(info.path) if info.path and is_small and origin is None else None
 
 
-def _check_record(tensor: str, outcome: Equivalence) -> CheckRecord:
+def record_check(tensor: str, outcome: Equivalence) -> CheckRecord:
+    """Write down what the check found for one tensor; `CheckFailedError` where it failed."""
     linear, conv3d = outcome.linear, outcome.conv3d
     if linear is None or outcome.failure is not None:
         raise CheckFailedError(f"{tensor}: a check that failed is not recorded")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from conv2linear.checkpoint.adapter import ADAPTER_MODEL_TYPE, is_adapter
 from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
 from conv2linear.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from conv2linear.checkpoint.json_text import loads_without_duplicates
@@ -141,6 +142,8 @@ def _read_model_type(out: Path) -> str | None:
     """Return the model type of a folder that has a config and weights, None for any other."""
     if not any(out.glob("*.safetensors")):
         return None
+    if is_adapter(path.name for path in out.iterdir()):
+        return ADAPTER_MODEL_TYPE
     try:
         return parse_config((out / CONFIG_NAME).read_text(encoding="utf-8")).model_type
     except (FileNotFoundError, UnicodeDecodeError, Conv2LinearError):

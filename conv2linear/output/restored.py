@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conv2linear.checkpoint.header import read_header
@@ -46,7 +46,11 @@ def read_back_tensors(plan: RestorationPlan, manifest: Manifest | None, folder: 
 
 
 def compare_files(
-    plan: RestorationPlan, manifest: Manifest | None, staging: Staging, *, progress: Progress
+    planned: Sequence[PlannedFile],
+    manifest: Manifest | None,
+    staging: Staging,
+    *,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Compare the files with the hashes on record; return the names of those that have none there.
 
@@ -56,7 +60,7 @@ def compare_files(
     if manifest is None:
         return ()
     records = {record.name: record for record in manifest.files}
-    files = [file for file in plan.files if file.action is not Action.EDIT]
+    files = [file for file in planned if file.action is not Action.EDIT]
     hashed = [
         (records[file.name], path)
         for file in files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conv2linear.checkpoint.header import Header
 from conv2linear.result import Result
@@ -53,6 +53,43 @@ class FileChange(Result):
     name: str
     action: Action
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """What happens to every file: `planned` has an entry for each of the source and the output."""
+
+    planned: tuple[PlannedFile, ...] = field(repr=False)
+
+    @property
+    def files(self) -> tuple[FileChange, ...]:
+        """Name, action and size of each file."""
+        return summarise_files(self.planned)
+
+    @property
+    def written(self) -> tuple[PlannedFile, ...]:
+        """The files that the output will have, except the record."""
+        return self.with_action(*WRITING_ACTIONS)
+
+    @property
+    def reshaped(self) -> tuple[PlannedFile, ...]:
+        """The shards that get a new header."""
+        return self.with_action(Action.RESHAPE)
+
+    def with_action(self, *actions: Action) -> tuple[PlannedFile, ...]:
+        """Return the files that one of these actions happens to."""
+        return tuple(file for file in self.planned if file.action in actions)
+
+    @property
+    def download_bytes(self) -> int:
+        """Bytes that have to come from the Hub: what is not on this machine yet."""
+        downloaded = self.with_action(Action.RESHAPE, Action.COPY)
+        return sum(file.info.size_bytes for file in downloaded if file.info.path is None)
+
+    @property
+    def write_bytes(self) -> int:
+        """Size of the output without the record; the model card counts as it is now."""
+        return sum(file.output_bytes for file in self.written)
 
 
 def plan_omitted(names: Iterable[str]) -> Iterator[PlannedFile]:

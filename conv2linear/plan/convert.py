@@ -20,14 +20,7 @@ from conv2linear.errors import (
     NothingToConvertError,
     UnsafeQuantizationError,
 )
-from conv2linear.plan.actions import (
-    WRITING_ACTIONS,
-    Action,
-    FileChange,
-    PlannedFile,
-    plan_omitted,
-    summarise_files,
-)
+from conv2linear.plan.actions import Action, FilePlan, PlannedFile, plan_omitted
 from conv2linear.plan.attestations import StaleFile, find_stale
 from conv2linear.plan.edits import convert_config
 from conv2linear.record.manifest import MANIFEST_NAME
@@ -54,17 +47,15 @@ class ConversionOptions:
 
 
 @dataclass(frozen=True)
-class ConversionPlan(Result):
+class ConversionPlan(FilePlan, Result):
     """All that a conversion will do.
 
-    A `partial` one writes only what it changes; `loaders` are those that it is made for. `planned`
-    has an entry for each file of the source and of the output, `texts` the new texts that are known
-    before the check has run: not the model card's, which tells of the check. `compatibility` says
-    where the result will load.
+    A `partial` one writes only what it changes; `loaders` are those that it is made for. `texts`
+    has the new texts that are known before the check has run: not the model card's, which tells of
+    the check. `compatibility` says where the result will load.
     """
 
     checkpoint: Checkpoint = field(repr=False)
-    planned: tuple[PlannedFile, ...] = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
     partial: bool
     compatibility: tuple[Loading, ...]
@@ -86,36 +77,6 @@ class ConversionPlan(Result):
     def embeddings(self) -> tuple[PatchEmbedding, ...]:
         """The patch embeddings that become linear."""
         return self.checkpoint.patch_embeddings
-
-    @property
-    def files(self) -> tuple[FileChange, ...]:
-        """Name, action and size of each file."""
-        return summarise_files(self.planned)
-
-    @property
-    def written(self) -> tuple[PlannedFile, ...]:
-        """The files that the output will have, except the record."""
-        return self.with_action(*WRITING_ACTIONS)
-
-    @property
-    def reshaped(self) -> tuple[PlannedFile, ...]:
-        """The shards that get a new header."""
-        return self.with_action(Action.RESHAPE)
-
-    def with_action(self, *actions: Action) -> tuple[PlannedFile, ...]:
-        """Return the files that one of these actions happens to."""
-        return tuple(file for file in self.planned if file.action in actions)
-
-    @property
-    def download_bytes(self) -> int:
-        """Bytes that have to come from the Hub: what is not on this machine yet."""
-        downloaded = self.with_action(Action.RESHAPE, Action.COPY)
-        return sum(file.info.size_bytes for file in downloaded if file.info.path is None)
-
-    @property
-    def write_bytes(self) -> int:
-        """Size of the output without the record; the model card counts as it is now."""
-        return sum(file.output_bytes for file in self.written)
 
 
 def build_plan(

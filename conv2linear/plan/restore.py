@@ -64,7 +64,7 @@ def plan_restoration(
         texts |= restore_config(checkpoint) | restore_model_card(model_card)
     else:
         headers = original_headers(checkpoint, manifest)
-        texts |= _original_texts(manifest, git_attributes)
+        texts |= original_texts(manifest, git_attributes)
         texts |= {record.name: record.content for record in manifest.left_out}
         names &= {record.name for record in manifest.files}
         names -= {edit.name for edit in manifest.edits}
@@ -83,7 +83,12 @@ def plan_restoration(
     )
 
 
-def _original_texts(manifest: Manifest, git_attributes: str | None) -> dict[str, str]:
+def original_texts(manifest: Manifest, git_attributes: str | None) -> dict[str, str]:
+    """Return the texts on record of the files that a conversion edited, by name.
+
+    `git_attributes` is the original one where it was extended. Raises `CheckFailedError` where the
+    record does not have them all.
+    """
     originals = {edit.name: edit.original for edit in manifest.edits}
     if originals.get(MANIFEST_NAME, "") is None:
         raise CheckFailedError(

@@ -44,11 +44,16 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """The SHA-256 of a reshaped shard's header, before and after."""
+    """The SHA-256 of a reshaped shard's header, before and after.
+
+    `header_before` is its whole text where tensors have other names now, as in an adapter; else the
+    shapes on record are enough to restore it.
+    """
 
     name: str
     header_sha256_before: str
     header_sha256_after: str
+    header_before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -255,12 +260,16 @@ def _records(kind: type[Any], values: Any) -> tuple[Any, ...]:
 
 
 def _record(kind: type[Any], values: Any) -> Any:
-    """Build a dataclass from an object that has exactly its fields, each of the right type."""
+    """Build a dataclass from an object that has exactly its fields, each of the right type.
+
+    A field with a default may be missing: an earlier version did not have it.
+    """
     if not isinstance(values, dict):
         raise TypeError(f"expected an object for {kind.__name__}")
     fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    if values.keys() != fields.keys():
-        raise KeyError(*sorted(values.keys() ^ fields.keys()))
+    later = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    if wrong := (values.keys() ^ fields.keys()) - (later - values.keys()):
+        raise KeyError(*sorted(wrong))
     return kind(**{name: _CHECKS[fields[name]](value) for name, value in values.items()})
 
 

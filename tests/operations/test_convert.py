@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conv2linear import convert
-from conv2linear.operations.convert import Conversion
+from conv2linear.operations.conversion import Conversion
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import (
     manifest_of,

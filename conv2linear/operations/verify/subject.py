@@ -95,14 +95,23 @@ def open_subject(
     source: StrPath | None = None,
     options: Options | None = None,
 ) -> Subject:
-    """Open a checkpoint and, if one is named, its source: headers, config and record are read.
+    """Open a checkpoint and, if one is named, its source, as `read_subject` does."""
+    return read_subject(open_source(checkpoint), source=source, options=options)
+
+
+def read_subject(
+    repository: Repository,
+    *,
+    source: StrPath | None = None,
+    options: Options | None = None,
+) -> Subject:
+    """Read headers, config and record of a checkpoint and, if one is named, of its source.
 
     Raises `SourceNotFoundError` and `HubError` for both, and what `open_checkpoint` raises for the
     source.
     """
-    repository = open_source(checkpoint)
-    manifest, manifest_error = _open(lambda: read_manifest(repository))
-    opened, checkpoint_error = _open(lambda: read_converted(repository, manifest))
+    manifest, manifest_error = try_to_open(lambda: read_manifest(repository))
+    opened, checkpoint_error = try_to_open(lambda: read_converted(repository, manifest))
     return Subject(
         repository,
         manifest=manifest,
@@ -118,17 +127,19 @@ def _open_source(source: StrPath | None, manifest: Manifest | None) -> Checkpoin
     if source is None:
         return None
     subfolder = manifest.subfolder if manifest else ""
-    return open_checkpoint(_locate_source(source, manifest), subfolder=subfolder)
+    return open_checkpoint(locate_source(source, manifest), subfolder=subfolder)
 
 
-def _open(read: Callable[[], Opened]) -> tuple[Opened | None, Conv2LinearError | None]:
+def try_to_open(read: Callable[[], Opened]) -> tuple[Opened | None, Conv2LinearError | None]:
+    """Return what was read, or the error that says what is wrong with it."""
     try:
         return read(), None
     except FINDINGS as error:
         return None, error
 
 
-def _locate_source(source: StrPath, manifest: Manifest | None) -> StrPath:
+def locate_source(source: StrPath, manifest: Manifest | None) -> StrPath:
+    """Return the source that is meant: the one on record, where that is asked for."""
     if source != RECORDED:
         return source
     if manifest is None or manifest.source is None:

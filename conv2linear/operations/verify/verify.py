@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
+from conv2linear.checkpoint.adapter import is_adapter
 from conv2linear.equivalence.outcome import Step
+from conv2linear.operations.adapter.verify import verify_adapter
 from conv2linear.operations.attestations import warn_of_stale
 from conv2linear.operations.verify.checksums import (
     CHECKSUMS,
@@ -30,11 +32,8 @@ from conv2linear.operations.verify.layout import (
     check_layout,
     check_quantization,
 )
+from conv2linear.operations.verify.named_check import NamedCheck, run_check
 from conv2linear.operations.verify.needs import (
-    Need,
-    NotAskedForError,
-    NotDoneError,
-    SkippedError,
     need_checkpoint,
     need_checksums,
     need_linear,
@@ -49,26 +48,14 @@ from conv2linear.operations.verify.record import (
     check_recorded_tensors,
 )
 from conv2linear.operations.verify.requests import refuse_impossible
-from conv2linear.operations.verify.result import Check, Outcome, Verification
+from conv2linear.operations.verify.result import Verification
 from conv2linear.operations.verify.skip_list import check_skip_list
 from conv2linear.operations.verify.source import check_source
-from conv2linear.operations.verify.subject import FINDINGS, Engine, Options, Subject, open_subject
+from conv2linear.operations.verify.subject import Engine, Options, Subject, read_subject
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.progress import Progress, RecordedProgress
-
-
-@dataclass(frozen=True)
-class NamedCheck:
-    """A check, and what must be there for it: where that is missing, it is skipped.
-
-    `function` returns what it found, or raises one of `FINDINGS` or `SkippedError`.
-    """
-
-    name: str
-    function: Callable[[Subject], str]
-    needs: tuple[Need, ...] = ()
-
+from conv2linear.sources.open import open_source
 
 CHECKS = (
     NamedCheck("record", check_record),
@@ -105,8 +92,9 @@ def verify(
 ) -> Verification:
     """Check a linear checkpoint, made by this tool or by another, from every side that is asked.
 
-    Always: headers and index, layout, config, quantisation, the list of modules to skip, the record
-    in `conv2linear.json`, and the equivalence check on the written weights.
+    An adapter of PEFT is checked as one for such a checkpoint. Always: headers and index, layout,
+    config, quantisation, the list of modules to skip, the record in `conv2linear.json`, and the
+    equivalence check on the written weights.
 
     Args:
         checkpoint: a folder, or `org/name[@revision]` on the Hub, or its address there.
@@ -135,7 +123,10 @@ def verify(
         progress=told,
     )
     told.step("open")
-    subject = open_subject(checkpoint, source=source, options=options)
+    repository = open_source(checkpoint)
+    if is_adapter(repository.files):
+        return verify_adapter(repository, source=source, options=options, told=told)
+    subject = read_subject(repository, source=source, options=options)
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_layers(subject), sha256=hash_files(subject))
     made = [run_check(check, subject) for check in CHECKS]
@@ -158,20 +149,3 @@ def _find_warnings(subject: Subject) -> Iterator[str]:
         yield from subject.checkpoint.warnings
     if subject.manifest is not None:
         yield from warn_of_stale(subject.repository, subject.manifest)
-
-
-def run_check(check: NamedCheck, subject: Subject) -> Check | None:
-    """Make one check; None where it is one that the caller has to ask for, and has not."""
-    try:
-        for need in check.needs:
-            need(subject)
-        subject.options.progress.step(check.name)
-        return Check(check.name, Outcome.PASS, check.function(subject))
-    except NotAskedForError:
-        return None
-    except SkippedError as reason:
-        return Check(check.name, Outcome.SKIP, str(reason))
-    except NotDoneError as reason:
-        return Check(check.name, Outcome.NOT_DONE, str(reason))
-    except FINDINGS as error:
-        return Check(check.name, Outcome.FAIL, str(error))

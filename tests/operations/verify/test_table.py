@@ -9,10 +9,11 @@ import pytest
 from conv2linear import Check
 from conv2linear.equivalence.outcome import Step
 from conv2linear.errors import CheckFailedError, HubError
+from conv2linear.operations.verify.named_check import NamedCheck, run_check
 from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
 from conv2linear.operations.verify.result import Outcome
 from conv2linear.operations.verify.subject import Subject, open_subject
-from conv2linear.operations.verify.verify import CHECKS, NamedCheck, run_check
+from conv2linear.operations.verify.verify import CHECKS
 from conv2linear.sources.folder import Folder
 
 

@@ -1,0 +1,91 @@
+"""Put an adapter onto a checkpoint with stock PEFT in a process of its own; say what came of it.
+
+transformers patches a fused model class for the whole process, so one process loads one base.
+`load_pair` runs this module as a program, `python -m MODULE BASE ADAPTER RESULT HOW`, and reads
+RESULT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from tests.support.models import image_inputs
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """What PEFT made of a base and an adapter.
+
+    `on_patch_embedding` are the names of the adapter's parameters there, `ignored` the tensors of
+    the adapter's file that the model did not take, `warnings` what was said while loading.
+    """
+
+    on_patch_embedding: list[str]
+    adapted: list[str]
+    ignored: list[str]
+    warnings: list[str]
+    logits: torch.Tensor
+
+
+def load_pair(base: Path, adapter: Path, result: Path, *, how: str = "peft") -> LoadedPair:
+    """Load both in a new process, and show them one image. `result` is a name to use.
+
+    `how` is peft (`PeftModel.from_pretrained`) or transformers (`load_adapter` of the model).
+    """
+    arguments = [str(path.resolve()) for path in (base, adapter, result)]
+    command = [sys.executable, "-m", __name__, *arguments, how]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise AssertionError(f"PEFT does not load {adapter} on {base}:\n{done.stderr}")
+    return LoadedPair(
+        **json.loads(done.stdout.splitlines()[-1]), logits=load_file(result)["logits"]
+    )
+
+
+def _main(base: Path, adapter: Path, result: Path, how: str) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto").eval()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if how == "peft":
+            model = PeftModel.from_pretrained(model, str(adapter)).eval()
+        else:
+            model.load_adapter(str(adapter))
+    with torch.inference_mode():
+        logits = model(**image_inputs(model.config, model.dtype)).logits
+    save_file({"logits": logits.contiguous()}, result)
+    saved = load_file(adapter / "adapter_model.safetensors")
+    taken: dict[str, torch.Tensor] = {}
+    if how == "peft":
+        taken = get_peft_model_state_dict(model, save_embedding_layers=False)
+    names = [name for name, _ in model.named_parameters()]
+    values = {
+        "on_patch_embedding": sorted(n for n in names if "patch_embed" in n and "default" in n),
+        "adapted": sorted({n.partition(".lora_A.")[0] for n in names if ".lora_A." in n}),
+        "ignored": sorted(
+            name
+            for name, tensor in saved.items()
+            if how == "peft" and not (name in taken and torch.equal(taken[name], tensor))
+        ),
+        "warnings": [str(each.message) for each in caught],
+    }
+    print(json.dumps(values))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
