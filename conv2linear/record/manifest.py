@@ -1,7 +1,8 @@
 """`conv2linear.json`: what a conversion did, enough to verify it and to undo it.
 
 It holds no time, no timing and no path of this machine: the same input on the same machine gives
-the same bytes.
+the same bytes. The module has more than 300 lines because the fields and the checks of what is read
+into them are one schema.
 """
 
 from __future__ import annotations
