@@ -96,7 +96,11 @@ def read_modules(config: ModelConfig, headers: Mapping[str, Header]) -> tuple[St
     """
     kinds: dict[str, Kind] = {}
     quantized: set[str] = set()
+    known: set[str] = set()  # experts that are quantised: of 100,000 tensors most are theirs
     for name, info in _tensors(headers):
+        experts = name.partition(".experts.")[0]
+        if experts in known:
+            continue
         if _is_beyond_the_model(name, config):
             continue
         module, is_mark = _split(name)
@@ -107,6 +111,8 @@ def read_modules(config: ModelConfig, headers: Mapping[str, Header]) -> tuple[St
             kinds[module] = kind
             if is_mark or info.dtype not in FLOAT_DTYPES:
                 quantized.add(module)
+                if kind is Kind.EXPERTS:
+                    known.add(experts)
     return tuple(
         StoredModule(module, kind, module in quantized) for module, kind in sorted(kinds.items())
     )
