@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
 from conv2linear.engines.linear_weight import accept_linear_weight, patch_constructor
+from conv2linear.engines.quantized_weight import refuse_scales
 
 _logger = logging.getLogger(__name__)
 _CONSTRUCTOR = "sglang.srt.layers.conv.Conv3dLayer.__init__"
@@ -23,11 +25,12 @@ def patch() -> None:
     """Change SGLang's `Conv3dLayer` directly, for processes that load no plugins."""
     conv3d_layer = _conv3d_layer()
     if conv3d_layer is not None:
-        patch_constructor(conv3d_layer, _logger)
+        patch_constructor(conv3d_layer, _logger, _hook_loader)
 
 
 def _accept(result: None, layer: Any, *args: Any, **kwargs: Any) -> None:
-    accept_linear_weight(layer, _logger)
+    if accept_linear_weight(layer, _logger):
+        _hook_loader()
 
 
 def _conv3d_layer() -> type | None:
@@ -44,3 +47,25 @@ def _conv3d_layer() -> type | None:
         )
         return None
     return Conv3dLayer  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _hook_loader() -> None:
+    """Look at the names of all tensors that SGLang's default loader loads, also when it updates.
+
+    The loader imports the model registry, which imports `sglang_models`: its own module cannot be
+    imported before a model is built.
+    """
+    try:
+        from sglang.srt.model_loader.loader import DefaultModelLoader
+
+        load_weights = DefaultModelLoader.load_weights_and_postprocess
+    except (ImportError, AttributeError) as error:
+        _logger.warning("conv2linear: scales beside a patch embedding go unnoticed: %s", error)
+        return
+
+    @functools.wraps(load_weights)
+    def load_checked_weights(model: Any, weights: Any, target_device: Any) -> None:
+        load_weights(model, refuse_scales(weights, model), target_device)
+
+    DefaultModelLoader.load_weights_and_postprocess = staticmethod(load_checked_weights)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from typing import Any
 
 from conv2linear.engines.linear_weight import patch_constructor
+from conv2linear.engines.quantized_weight import refuse_scales
 
 # vLLM configures the handlers of its own logger only, so the line must come from below it.
 _logger = logging.getLogger("vllm.conv2linear")
@@ -24,5 +27,23 @@ def register() -> None:
             error,
         )
         return
-    patch_constructor(Conv3dLayer, _logger)
+    patch_constructor(Conv3dLayer, _logger, _hook_loader)
     _logger.debug("conv2linear: Conv3dLayer accepts linear patch embedding weights")
+
+
+@functools.cache
+def _hook_loader() -> None:
+    """Look at the names of all tensors that vLLM's default loader loads, also when it reloads."""
+    try:
+        from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+        get_all_weights = DefaultModelLoader.get_all_weights
+    except (ImportError, AttributeError) as error:
+        _logger.warning("conv2linear: scales beside a patch embedding go unnoticed: %s", error)
+        return
+
+    @functools.wraps(get_all_weights)
+    def get_checked_weights(self: Any, model_config: Any, model: Any) -> Any:
+        return refuse_scales(get_all_weights(self, model_config, model), model)
+
+    DefaultModelLoader.get_all_weights = get_checked_weights

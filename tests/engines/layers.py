@@ -24,13 +24,17 @@ Build = Callable[..., Layer]
 Engine = tuple[Any, AbstractContextManager[Any]]  # a layer class, and what building a layer needs
 
 
+def hook_no_loader() -> None:
+    """Stand for the hook of an engine's loader, where there is no engine."""
+
+
 def plain_conv3d() -> Engine:
     """Return a new subclass of torch's Conv3d with the plugin's constructor."""
 
     class Conv3dLayer(nn.Conv3d):
         pass
 
-    patch_constructor(Conv3dLayer, LOGGER)
+    patch_constructor(Conv3dLayer, LOGGER, hook_no_loader)
     return Conv3dLayer, nullcontext()
 
 

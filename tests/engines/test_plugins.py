@@ -29,6 +29,7 @@ from tests.engines.layers import (
     Build,
     Layer,
     Size,
+    hook_no_loader,
     needs,
     plain_conv3d,
     sglang_conv3d,
@@ -136,7 +137,7 @@ def test_a_loader_that_was_there_before_gets_the_kernel() -> None:
             weight: Layer = self.weight
             weight.weight_loader = lambda _, loaded: seen.append(loaded)
 
-    patch_constructor(Conv3dLayer, LOGGER)
+    patch_constructor(Conv3dLayer, LOGGER, hook_no_loader)
     layer: Layer = Conv3dLayer(3, 8, KERNEL, KERNEL)
     layer.weight.weight_loader(layer.weight, torch.zeros(LINEAR_SHAPE))
 
@@ -147,9 +148,9 @@ def test_patching_twice_wraps_the_constructor_once() -> None:
     class Conv3dLayer(nn.Conv3d):
         pass
 
-    patch_constructor(Conv3dLayer, LOGGER)
+    patch_constructor(Conv3dLayer, LOGGER, hook_no_loader)
     once = Conv3dLayer.__init__
-    patch_constructor(Conv3dLayer, LOGGER)
+    patch_constructor(Conv3dLayer, LOGGER, hook_no_loader)
 
     assert Conv3dLayer.__init__ is once
 
