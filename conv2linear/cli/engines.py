@@ -21,6 +21,10 @@ def engines_command(
         str | None,
         typer.Argument(metavar="ENGINE", help="Ask about one: exit 2 if it cannot load it."),
     ] = None,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="Let each load a linear weight, for real: some 10 s each."),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -28,12 +32,14 @@ def engines_command(
     """List the engines of this environment, and whether they load a linear checkpoint."""
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running():
-        from conv2linear.engines.detection import installed_engines  # not for --help
+        from conv2linear.engines.detection import installed_engines, try_engine  # not for --help
 
         statuses = [s for s in installed_engines() if engine in (None, s.name)]
         if not statuses:
             known = ", ".join(status.name for status in installed_engines())
             raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"known are {known}")
+        if run:
+            statuses = [try_engine(status) for status in statuses]
     output.result("engines", {"engines": [s.to_dict() for s in statuses]}, _table(statuses))
     if engine is not None and not statuses[0].loads_linear:
         raise typer.Exit(2)
@@ -41,10 +47,19 @@ def engines_command(
 
 def _table(statuses: list[EngineStatus]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("engine", "version", "loads linear", "how, or why not", "plugin"):
+    for title in ("engine", "version", "plugin", "loads linear", "how, or why not", "found out by"):
         table.add_column(title, header_style="bold cyan", overflow="fold")
     for s in statuses:
         loads = "[green]yes[/]" if s.loads_linear else "[yellow]no[/]"
-        plugin = f"{'active' if s.plugin_active else 'not active'}: {s.plugin_reason}"
-        table.add_row(s.name, s.version or "", loads, escape(s.reason), escape(plugin))
+        found_by = s.found_by if s.version else ""
+        plugin = escape(_describe_plugin(s))
+        table.add_row(s.name, s.version or "", plugin, loads, escape(s.reason), found_by)
     return table
+
+
+def _describe_plugin(status: EngineStatus) -> str:
+    if status.version is None:
+        return ""
+    if status.name == "transformers":
+        return status.plugin_reason
+    return f"{'active' if status.plugin_active else 'not active'}: {status.plugin_reason}"

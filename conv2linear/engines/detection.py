@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, replace
 from importlib.metadata import (
     PackageNotFoundError,
     entry_points,
@@ -14,11 +15,13 @@ from importlib.metadata import (
 from importlib.util import find_spec
 from pathlib import Path
 
+from conv2linear.engines.process import run_module
+from conv2linear.engines.trial import EXTERNAL_PACKAGE
 from conv2linear.result import Result
 
 # The first release that builds a linear patch embedding from `fusion_config`.
 _FUSING_TRANSFORMERS = (5, 6)
-_EXTERNAL_PACKAGE = "conv2linear.engines.sglang_models"
+_TRIAL_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class EngineStatus(Result):
     `name` is transformers, vllm or sglang, and `version` is None where it is not installed.
     `plugin_active` tells whether a run started with this environment's variables loads the plugin,
     and `plugin_reason` why or why not; transformers needs no plugin. `loads_linear` tells whether
-    the engine loads a linear checkpoint, and `reason` how or why not.
+    the engine loads a linear checkpoint, and `reason` how or why not. `found_by` is "looking"
+    where that follows from versions, entry points and the engine's source, and "a run" where
+    the engine was started and loaded a linear weight, or failed to.
     """
 
     name: str
@@ -37,11 +42,34 @@ class EngineStatus(Result):
     plugin_reason: str
     loads_linear: bool
     reason: str
+    found_by: str = "looking"
 
 
-def installed_engines() -> tuple[EngineStatus, ...]:
-    """Return what transformers, vLLM and SGLang do here; none of them is imported."""
-    return (_transformers(), _vllm(), _sglang())
+def installed_engines(*, run: bool = False) -> tuple[EngineStatus, ...]:
+    """Return what transformers, vLLM and SGLang do here; none of them is imported.
+
+    With `run` each that is installed loads a small linear weight, in a process of its own and with
+    this environment's variables: some ten seconds for each.
+    """
+    found = (_transformers(), _vllm(), _sglang())
+    return tuple(map(try_engine, found)) if run else found
+
+
+def try_engine(status: EngineStatus) -> EngineStatus:
+    """Let an engine load a linear weight, if it is installed, and tell what came of it."""
+    if status.version is None:
+        return status
+    reason = "it loaded a linear weight"
+    try:
+        done = run_module("conv2linear.engines.trial", status.name, timeout_s=_TRIAL_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        loads, reason = False, f"it did not load a linear weight within {_TRIAL_TIMEOUT_S} s"
+    else:
+        loads = done.returncode == 0
+        if not loads:
+            said = done.stderr.strip().splitlines()
+            reason = said[-1] if said else f"it ended with exit code {done.returncode}"
+    return replace(status, loads_linear=loads, reason=reason, found_by="a run")
 
 
 def _transformers() -> EngineStatus:
@@ -85,12 +113,12 @@ def _sglang() -> EngineStatus:
     installed = _find_version("sglang")
     if installed is None:
         return _not_installed("sglang")
-    if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == _EXTERNAL_PACKAGE:
+    if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == EXTERNAL_PACKAGE:
         active, plugin_reason = True, "through SGLANG_EXTERNAL_MODEL_PACKAGE"
     elif _read_source("sglang", "srt/plugins/hook_registry.py") is None:
         active = False
         plugin_reason = (
-            f"this release has no plugins: set SGLANG_EXTERNAL_MODEL_PACKAGE={_EXTERNAL_PACKAGE}"
+            f"this release has no plugins: set SGLANG_EXTERNAL_MODEL_PACKAGE={EXTERNAL_PACKAGE}"
         )
     else:
         allowed = [name.strip() for name in os.environ.get("SGLANG_PLUGINS", "").split(",")]

@@ -36,15 +36,15 @@ _INTERACTIVE = ("PYTHONSTARTUP", "PYTHONINSPECT")
 def run_module(
     module: str,
     *arguments: str,
-    untrusted: Path,
+    untrusted: Path | None = None,
     variables: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a module of this package as a program, and return how it ended and what it printed.
 
-    Nothing is imported from the working directory, from the folder `untrusted`, or from a path
-    that is relative. `variables` are added to the environment. Paths among `arguments` have to be
-    absolute, as the program has another working directory.
+    Nothing is imported from the working directory, from the folder `untrusted` if one is named, or
+    from a path that is relative. `variables` are added to the environment. Paths among `arguments`
+    have to be absolute, as the program has another working directory.
 
     Raises `subprocess.TimeoutExpired` where it has not ended after `timeout_s`.
     """
@@ -61,15 +61,16 @@ def run_module(
     )
 
 
-def clean_environment(environment: Mapping[str, str], untrusted: Path) -> dict[str, str]:
+def clean_environment(environment: Mapping[str, str], untrusted: Path | None) -> dict[str, str]:
     """Return the environment without what leads Python into `untrusted` or a relative path."""
-    root, here = Path(os.path.realpath(untrusted)), working_directory()
+    root = None if untrusted is None else Path(os.path.realpath(untrusted))
+    here = working_directory()
 
     def is_trusted(place: str) -> bool:
         if not Path(place).is_absolute():
             return False
         real = os.path.realpath(place)
-        return real != here and not Path(real).is_relative_to(root)
+        return real != here and not (root and Path(real).is_relative_to(root))
 
     cleaned = {name: value for name, value in environment.items() if name not in _INTERACTIVE}
     search_path = [each for each in cleaned.pop("PYTHONPATH", "").split(os.pathsep) if each]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conv2linear.engines.detection import EngineStatus, installed_engines
+from conv2linear.engines.detection import EngineStatus, installed_engines, try_engine
+from tests.engines.layers import needs
 
 CONV = "class Conv2dLayer:\n    pass\n\n\nclass Conv3dLayer(Conv2dLayer):\n    pass\n"
 ENTRY_POINTS = {
@@ -180,3 +181,54 @@ def test_detection_imports_no_engine(site: Path) -> None:
     installed_engines()
 
     assert not {"vllm", "sglang"} & set(sys.modules)
+
+
+def test_what_is_only_looked_at_is_not_said_to_be_run(site: Path) -> None:
+    install_engine(site, "vllm")
+
+    assert {engine.found_by for engine in installed_engines()} == {"looking"}
+
+
+def test_a_run_of_transformers_loads_a_linear_checkpoint() -> None:
+    engine = try_engine(status("transformers"))
+
+    assert (engine.loads_linear, engine.found_by) == (True, "a run")
+    assert engine.reason == "it loaded a linear weight"
+
+
+@pytest.mark.parametrize("name", ["transformers", "vllm", "sglang"])
+def test_a_run_that_fails_says_why_whatever_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text("raise ValueError('planted')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    looked_at = EngineStatus(name, "1.2.3", True, "entry point", True, "through the plugin")
+
+    engine = try_engine(looked_at)
+
+    assert (engine.loads_linear, engine.found_by) == (False, "a run")
+    assert engine.reason == "ValueError: planted"
+
+
+def test_an_engine_that_is_not_installed_is_not_run(site: Path) -> None:
+    assert try_engine(status("vllm")) == status("vllm")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        pytest.param("vllm", "VLLM_PLUGINS", marks=needs("vllm")),
+        pytest.param("sglang", "SGLANG_PLUGINS", marks=needs("sglang")),
+    ],
+)
+def test_a_run_of_an_engine_loads_a_linear_weight_with_the_plugin_only(
+    monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    engine = try_engine(status(name))
+    assert (engine.loads_linear, engine.found_by) == (True, "a run"), engine.reason
+
+    monkeypatch.setenv(variable, "none")
+    engine = try_engine(status(name))
+    assert not engine.loads_linear
+    assert "Attempted to load weight" in engine.reason
