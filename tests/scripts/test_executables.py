@@ -50,7 +50,7 @@ def test_an_engine_that_is_not_known_is_refused_before_anything_is_installed() -
         [FOLDER / "check_engine", "llama"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "usage: scripts/check_engine vllm|sglang [MODEL_TYPE ...]\n"
+    assert done.stderr == "usage: scripts/check_engine vllm|sglang [GROUP ...]\n"
     assert done.stdout == ""
 
 

@@ -65,7 +65,22 @@ def save_quantized_model(
     ignore: Sequence[str] = ("lm_head",),
     targets: Sequence[str] = ("Linear",),
 ) -> Path:
-    """Save a model whose linear layers compressed-tensors has quantized: one of `KINDS`.
+    """Save a model whose linear layers compressed-tensors has quantized, as `quantize` says."""
+    model = make_model(model_type)
+    compressor = quantize(model, kind, ignore=ignore, targets=targets)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    compressor.update_config(folder)
+    return folder
+
+
+def quantize(
+    model: Any,
+    kind: str,
+    *,
+    ignore: Sequence[str] = ("lm_head",),
+    targets: Sequence[str] = ("Linear",),
+) -> ModelCompressor:
+    """Quantize the linear layers of a model, by one of `KINDS`; returns what adds it to its config.
 
     A Conv3d is not a target, so by default only `lm_head` is ignored.
     """
@@ -80,16 +95,13 @@ def save_quantized_model(
         ignore=list(ignore),
         quantization_status="compressed",
     )
-    model = make_model(model_type)
     apply_quantization_config(model, config)
     for module in model.modules():
         if hasattr(module, "weight_scale"):
             module.weight_scale.data.copy_(_weight_scale(module.weight.detach(), scheme.weights))
     compressor = ModelCompressor.from_pretrained_model(model)
     compressor.compress_model(model)
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    compressor.update_config(folder)
-    return folder
+    return compressor
 
 
 def _weight_scale(weight: torch.Tensor, arguments: QuantizationArgs) -> torch.Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from scripts.lib.engine_check.prompts import Answer
 
 STOCK_REFUSAL = "Attempted to load weight"
-PLUGIN_REFUSAL = "patch embedding weight: expected shape"
+SHAPE_REFUSAL = "patch embedding weight: expected shape"
+BYTES_REFUSAL = "patch embedding weight: expected bfloat16, float16 or float32, found float8_e4m3fn"
+SCALE_REFUSAL = "patch embedding: expected a weight and a bias, found"
 PLUGIN_LINE = "conv2linear: linear patch embedding weight [128, 1176] loaded as Conv3d kernel"
 NO_PLUGIN = {"vllm": {"VLLM_PLUGINS": ""}, "sglang": {"SGLANG_PLUGINS": "none"}}
 EXTERNAL_PACKAGE = {
@@ -30,7 +34,7 @@ class Case:
     checkpoint: str
     expect: str
     refusal: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
     update_from: str | None = None
 
     @property
@@ -39,28 +43,70 @@ class Case:
         return self.expect != "refused" and "original" not in (self.checkpoint, self.update_from)
 
 
+@dataclass(frozen=True)
+class Group:
+    """Starts with one model, whose answers are compared with those of the original there.
+
+    `scheme` says how compressed-tensors has quantised the model, None where it has not; `options`
+    are those that the engine is started with.
+    """
+
+    name: str
+    title: str
+    cases: tuple[Case, ...]
+    model_type: str = "glm4v"
+    scheme: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 def baseline(engine: str) -> Case:
     """Return the case whose answers the others are compared with."""
     return Case("original, no plugin", "original", "answers", env=NO_PLUGIN[engine])
 
 
-def plan_cases(engine: str, model_type: str) -> list[Case]:
-    """Return the cases of a model type; only glm4v has all of them."""
-    cases = [
+def plan_groups(engine: str) -> tuple[Group, ...]:
+    """Return all that is run with an engine; one group has every case."""
+    served = Case("linear, plugin", "linear", "same")
+    refused = Case("linear, no plugin", "linear", "refused", STOCK_REFUSAL, NO_PLUGIN[engine])
+    return (_plan_vllm if engine == "vllm" else _plan_sglang)((served, refused))
+
+
+def _plan_vllm(pair: tuple[Case, ...]) -> tuple[Group, ...]:
+    parallel = {"tensor_parallel_size": 2}
+    transformers = {"model_impl": "transformers"}
+    return (
+        Group("glm4v", "glm4v", (*pair, *_faults("reload_weights"))),
+        Group("glm4v_moe", "glm4v_moe", pair, model_type="glm4v_moe"),
+        Group("glm_ocr", "glm_ocr", pair, model_type="glm_ocr"),
+        Group("int8", "glm4v, compressed-tensors INT8 (W8A8)", pair, scheme="int"),
+        Group("int4", "glm4v, compressed-tensors INT4 (W4A16)", pair, scheme="int4"),
+        Group("fp8", "glm4v, compressed-tensors FP8", pair, scheme="float"),
+        Group("tp2", "glm4v, `tensor_parallel_size=2`", pair, options=parallel),
+        Group("transformers", 'glm4v, `model_impl="transformers"`', pair, options=transformers),
+    )
+
+
+def _plan_sglang(pair: tuple[Case, ...]) -> tuple[Group, ...]:
+    fork = {"fork": True}
+    package = Case("linear, model package", "linear", "same", env=EXTERNAL_PACKAGE)
+    return (
+        Group("glm4v", "glm4v", (*pair, *_faults("update_weights_from_disk")), options=fork),
+        Group("glm4v_moe", "glm4v_moe", pair, model_type="glm4v_moe", options=fork),
+        Group("glm_ocr", "glm_ocr", pair, model_type="glm_ocr", options=fork),
+        Group("spawned", "glm4v, processes that import SGLang anew", (*pair, package)),
+    )
+
+
+def _faults(update: str) -> tuple[Case, ...]:
+    """Return what is run with one model type only; `update` is how an engine takes new weights."""
+    return (
         Case("original, plugin", "original", "same"),
-        Case("linear, no plugin", "linear", "refused", STOCK_REFUSAL, NO_PLUGIN[engine]),
-        Case("linear, plugin", "linear", "same"),
-    ]
-    if model_type != "glm4v":
-        return cases
-    cases += [
-        Case("linear into other weights", "other", "same", update_from="linear"),
-        Case("transposed, plugin", "transposed", "refused", PLUGIN_REFUSAL),
-        Case("columns reversed, plugin", "reversed", "different"),
-    ]
-    if engine == "sglang":
-        cases.append(Case("linear, model package", "linear", "same", env=EXTERNAL_PACKAGE))
-    return cases
+        Case(f"linear by {update}", "other", "same", update_from="linear"),
+        Case("transposed weight", "transposed", "refused", SHAPE_REFUSAL),
+        Case("float8 weight", "float8", "refused", BYTES_REFUSAL),
+        Case("scale beside the weight", "scaled", "refused", SCALE_REFUSAL),
+        Case("columns reversed", "reversed", "different"),
+    )
 
 
 def judge(case: Case, expected: Answers, found: Answers | None, log: str) -> tuple[str, bool]:

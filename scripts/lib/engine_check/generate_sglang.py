@@ -1,26 +1,26 @@
-"""Answer the prompts with SGLang and write tokens and logprobs as JSON.
-
-Run as `python -m scripts.lib.engine_check.generate_sglang CHECKPOINT OUTPUT [UPDATE_FROM]`.
-"""
+"""Answer the prompts with SGLang and write tokens and logprobs as JSON."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import multiprocessing
+from typing import Any
 
 import sglang
+import sglang.srt.managers.scheduler
+import sglang.srt.models.glm4v  # what every start needs is imported once
 from PIL import Image
 
-from scripts.lib.engine_check.prompts import (
-    MAX_TOKENS,
-    PROMPT,
-    Answer,
-    read_arguments,
-    write_answers,
-)
+from scripts.lib.engine_check.prompts import MAX_TOKENS, PROMPT, Answer, write_answers
 
 
-def main(checkpoint: str, output: Path, update_from: str | None) -> None:
-    """Load a checkpoint, take over the weights of another if one is named, and answer."""
+def main(checkpoint: str, output: str, options: dict[str, Any], update_from: str | None) -> None:
+    """Load a checkpoint, take over the weights of another if one is named, and answer.
+
+    With `fork` among the options SGLang's processes inherit what is imported here; it would spawn
+    them, and each would import it again.
+    """
+    if options.pop("fork", False):
+        _fork_processes()
     engine = sglang.Engine(
         model_path=checkpoint,
         dtype="bfloat16",
@@ -35,6 +35,7 @@ def main(checkpoint: str, output: Path, update_from: str | None) -> None:
         context_length=512,
         random_seed=0,
         log_level="info",
+        **options,
     )
     try:
         if update_from is not None:
@@ -42,6 +43,15 @@ def main(checkpoint: str, output: Path, update_from: str | None) -> None:
         write_answers(output, lambda image: _ask(engine, image))
     finally:
         engine.shutdown()
+
+
+def _fork_processes() -> None:
+    set_start_method = multiprocessing.set_start_method
+
+    def set_fork(method: str | None, force: bool = False) -> None:
+        set_start_method("fork", force=force)
+
+    multiprocessing.set_start_method = set_fork
 
 
 def _ask(engine: sglang.Engine, image: Image.Image) -> Answer:
@@ -64,7 +74,3 @@ def _update(engine: sglang.Engine, checkpoint: str) -> None:
     ok, message, *_ = engine.update_weights_from_disk(checkpoint)
     if not ok:
         raise SystemExit(f"update_weights_from_disk: {message}")
-
-
-if __name__ == "__main__":
-    main(*read_arguments())

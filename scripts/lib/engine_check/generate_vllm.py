@@ -1,25 +1,19 @@
-"""Answer the prompts with vLLM and write tokens and logprobs as JSON.
-
-Run as `python -m scripts.lib.engine_check.generate_vllm CHECKPOINT OUTPUT [UPDATE_FROM]`.
-"""
+"""Answer the prompts with vLLM and write tokens and logprobs as JSON."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
+import vllm.model_executor.models.glm4_1v
+import vllm.v1.engine.core
+import vllm.v1.worker.cpu_worker  # noqa: F401 - what every start needs is imported once
 from PIL import Image
 from vllm import LLM, SamplingParams
 
-from scripts.lib.engine_check.prompts import (
-    MAX_TOKENS,
-    PROMPT,
-    Answer,
-    read_arguments,
-    write_answers,
-)
+from scripts.lib.engine_check.prompts import MAX_TOKENS, PROMPT, Answer, write_answers
 
 
-def main(checkpoint: str, output: Path, update_from: str | None) -> None:
+def main(checkpoint: str, output: str, options: dict[str, Any], update_from: str | None) -> None:
     """Load a checkpoint, take over the weights of another if one is named, and answer."""
     llm = LLM(
         checkpoint,
@@ -28,6 +22,7 @@ def main(checkpoint: str, output: Path, update_from: str | None) -> None:
         max_model_len=512,
         limit_mm_per_prompt={"image": 1, "video": 0},
         seed=0,
+        **options,
     )
     if update_from is not None:
         llm.collective_rpc("reload_weights", kwargs={"weights_path": update_from})
@@ -46,7 +41,3 @@ def main(checkpoint: str, output: Path, update_from: str | None) -> None:
         }
 
     write_answers(output, ask)
-
-
-if __name__ == "__main__":
-    main(*read_arguments())

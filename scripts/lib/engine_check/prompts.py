@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,10 @@ Answer = dict[str, Any]
 """`tokens`, and `logprobs`: for each token those of the likeliest tokens, by id."""
 
 
-def write_answers(output: Path, ask: Callable[[Image.Image], Answer]) -> None:
+def write_answers(output: str, ask: Callable[[Image.Image], Answer]) -> None:
     """Ask about each image and write the answers as JSON."""
-    output.write_text(json.dumps({name: ask(image) for name, image in _make_images().items()}))
-
-
-def read_arguments() -> tuple[str, Path, str | None]:
-    """Return CHECKPOINT, OUTPUT and UPDATE_FROM, if that is given, from the command line."""
-    checkpoint, output, *rest = sys.argv[1:]
-    return checkpoint, Path(output), rest[0] if rest else None
+    answers = {name: ask(image) for name, image in _make_images().items()}
+    Path(output).write_text(json.dumps(answers))
 
 
 def _make_images() -> dict[str, Image.Image]:

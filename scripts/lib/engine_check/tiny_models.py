@@ -16,6 +16,7 @@ from transformers import (
 from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
 
 from tests.support.models import make_config
+from tests.support.quantized_models import quantize
 
 MODEL_TYPES = ("glm4v", "glm4v_moe", "glm_ocr")
 # Far above the default of 0.02, so that an image changes the answer of a model of this size.
@@ -34,12 +35,23 @@ _SPECIAL_TOKENS = (
 )
 
 
-def save_servable_model(model_type: str, folder: Path, *, seed: int) -> None:
-    """Save a random bfloat16 model in one shard, with all that an engine needs beside it."""
+def save_servable_model(
+    model_type: str, folder: Path, *, seed: int, scheme: str | None = None
+) -> None:
+    """Save a random bfloat16 model in one shard, with all that an engine needs beside it.
+
+    compressed-tensors quantises it by `scheme`, where one is named.
+    """
     tokenizer = _make_tokenizer()
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(_make_config(model_type, tokenizer))
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(torch.bfloat16)
+    if scheme is None:
+        model.save_pretrained(folder)
+    else:
+        compressor = quantize(model, scheme)
+        model.save_pretrained(folder)
+        compressor.update_config(folder)
     # Small images stay small: 112 x 112 is 8 x 8 patches, 16 image tokens.
     size = {"shortest_edge": 112 * 112, "longest_edge": 224 * 224}
     Glm4vProcessor(

@@ -1,0 +1,53 @@
+"""Save what a group of starts loads: an original, its linear form, and linear ones with faults."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from scripts.lib.engine_check.cases import Group
+from scripts.lib.engine_check.tiny_models import save_servable_model
+from tests.support.checkpoints import WEIGHT
+
+# transformers would load these broken.
+_FOR_ENGINES = ["--for", "vllm,sglang"]
+_OPTIONS = {"int": _FOR_ENGINES, "int4": _FOR_ENGINES}
+
+
+def save_checkpoints(group: Group, work: Path) -> None:
+    """Save every checkpoint that the cases of a group name, below `work`."""
+    names = {case.checkpoint for case in group.cases}
+    original, linear = work / "original", work / "linear"
+    save_servable_model(group.model_type, original, seed=0, scheme=group.scheme)
+    if "other" in names:
+        save_servable_model(group.model_type, work / "other", seed=1, scheme=group.scheme)
+    program = Path(sys.executable).with_name("conv2linear")
+    options = _OPTIONS.get(group.scheme or "", [])
+    # stdout is for the table of runs.
+    command: list[str | Path] = [program, "convert", original, linear, *options]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    _plant_faults(linear, names)
+
+
+def _plant_faults(linear: Path, names: Iterable[str]) -> None:
+    """Save those of the checkpoints with a fault that are named, beside the linear one."""
+    tensors = load_file(linear / "model.safetensors")
+    weight = tensors[WEIGHT]
+    faults = {
+        "transposed": {WEIGHT: weight.t()},
+        "reversed": {WEIGHT: weight.flip(1)},  # of the right shape, with the same values
+        "float8": {WEIGHT: weight.to(torch.float8_e4m3fn)},
+        "scaled": {f"{WEIGHT}_scale": torch.ones(len(weight), 1)},
+    }
+    for name in faults.keys() & set(names):
+        folder = linear.with_name(name)
+        shutil.copytree(linear, folder)
+        changed = {key: tensor.contiguous() for key, tensor in faults[name].items()}
+        shard = folder / "model.safetensors"
+        save_file(tensors | changed, shard, metadata={"format": "pt"})
