@@ -34,7 +34,7 @@ NAMES_IN_GUIDE = {
     "tests.support.models": ("GLM_TYPES", "OTHER_TYPES", "make_config"),
 }
 COMMANDS = [command.name or "" for command in app.registered_commands]
-OF_OTHER_TOOLS = {"--flavor", "--secrets", "--runs", "--seed"}
+OF_OTHER_TOOLS = {"--encoder-only", "--flavor", "--secrets", "--runs", "--seed"}
 
 
 def section(text: str, title: str) -> str:
