@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
     from conv2linear.checkpoint.loaders import Loader
     from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
-    from conv2linear.checkpoint.skip_list_audit import SkipListAudit
+    from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit
     from conv2linear.cli.progress import RichProgress
     from conv2linear.engines.detection import EngineStatus, installed_engines
     from conv2linear.equivalence.outcome import Environment, Equivalence, LayerError, Step
@@ -84,7 +84,7 @@ _NAMES_OF_MODULES = {
     "checkpoint.compatibility": ("Evidence", "Loading", "Support"),
     "checkpoint.loaders": ("Loader",),
     "checkpoint.patch_embedding": ("Layout", "PatchEmbedding"),
-    "checkpoint.skip_list_audit": ("SkipListAudit",),
+    "checkpoint.quantization.skip_list_audit": ("SkipListAudit",),
     "cli.progress": ("RichProgress",),
     "engines.detection": ("EngineStatus", "installed_engines"),
     "equivalence.outcome": ("Environment", "Equivalence", "LayerError", "Step"),

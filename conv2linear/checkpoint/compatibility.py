@@ -19,7 +19,7 @@ from conv2linear.checkpoint.loader_facts import (
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
-from conv2linear.checkpoint.quantized_loading import judge_quantization
+from conv2linear.checkpoint.quantization.loading import judge_quantization
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
 

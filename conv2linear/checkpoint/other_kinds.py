@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.json_text import find
 from conv2linear.checkpoint.model_types import Geometry

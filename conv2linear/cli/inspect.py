@@ -11,7 +11,7 @@ from conv2linear.cli.output import Output, key_value_table
 from conv2linear.text import plural
 
 if TYPE_CHECKING:
-    from conv2linear.checkpoint.skip_list_audit import SkipListAudit
+    from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit
     from conv2linear.operations.inspection import Cost, Inspection
 
 

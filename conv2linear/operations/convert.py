@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.checkpoint.checkpoint import read_checkpoint
 from conv2linear.checkpoint.loaders import ALL_LOADERS, resolve_loaders
 from conv2linear.equivalence.outcome import Equivalence

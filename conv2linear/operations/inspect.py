@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from conv2linear.checkpoint.compatibility import assess_checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.skip_list_audit import audit_skip_list
+from conv2linear.checkpoint.quantization.quantization import read_quantization
+from conv2linear.checkpoint.quantization.skip_list_audit import audit_skip_list
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.operations.adapter.inspect import inspect_adapter
 from conv2linear.operations.attestations import read_attestations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.skip_list_audit import SkipListAudit
+from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit
 from conv2linear.result import Result
 from conv2linear.sources.base import Origin
 

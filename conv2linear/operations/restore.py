@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.operations.adapter.restore import restore_adapter
 from conv2linear.operations.restoration import Restoration

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from conv2linear.checkpoint.adapter import ADAPTER_MODEL_TYPE, is_adapter
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_MODEL_TYPE, is_adapter
 from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
 from conv2linear.checkpoint.index import INDEX_FILE, SINGLE_FILE
 from conv2linear.checkpoint.json_text import loads_without_duplicates

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from conv2linear.checkpoint.adapter import ADAPTER_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter_config import ADAPTER_CONFIG_NAME, AdapterConfig
-from conv2linear.checkpoint.adapter_layer import Part, module_in
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.config import ADAPTER_CONFIG_NAME, AdapterConfig
+from conv2linear.checkpoint.adapter.layer import Part, module_in
+from conv2linear.checkpoint.adapter.matching import is_targeted
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.header_edit import grow_header, rename_tensors
 from conv2linear.checkpoint.model_types import LINEAR_MODULE, Geometry
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import Adapter
-from conv2linear.checkpoint.peft_matching import is_targeted
 from conv2linear.errors import BadCheckpointError, NothingToConvertError
 from conv2linear.plan.actions import Action, FilePlan, PlannedFile, plan_omitted
 from conv2linear.plan.adapter_edits import move_adapter_config

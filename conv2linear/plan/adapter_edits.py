@@ -11,22 +11,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conv2linear.checkpoint.adapter_config import (
+from conv2linear.checkpoint.adapter.config import (
     ADAPTER_CONFIG_NAME,
     AdapterConfig,
     parse_adapter_config,
 )
-from conv2linear.checkpoint.adapter_layer import LayerTensor, Part, module_in
-from conv2linear.checkpoint.json_text import set_member
-from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_matching import (
+from conv2linear.checkpoint.adapter.layer import LayerTensor, Part, module_in
+from conv2linear.checkpoint.adapter.matching import (
     is_all_linear,
     is_excluded,
     is_saved,
     is_targeted,
     pattern_value,
 )
+from conv2linear.checkpoint.json_text import set_member
+from conv2linear.checkpoint.model_types import LINEAR_MODULE
+from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
 # PEFT 0.21 has none of these for a Conv3d: `is_lora_variant` in its LoraConfig, but for DoRA.

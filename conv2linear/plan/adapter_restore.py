@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conv2linear.checkpoint.adapter import ADAPTER_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import Header, parse_header
-from conv2linear.checkpoint.peft_adapter import Adapter
 from conv2linear.errors import BadHeaderError, CheckFailedError
 from conv2linear.plan.actions import Action, PlannedFile, plan_omitted
 from conv2linear.plan.adapter import AdapterPlan

@@ -13,8 +13,8 @@ from conv2linear.checkpoint.config import ModelConfig
 from conv2linear.checkpoint.header_edit import reshape_header
 from conv2linear.checkpoint.loaders import ALL_LOADERS, ENGINES, Loader
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
-from conv2linear.checkpoint.skip_list_audit import audit_skip_list
-from conv2linear.checkpoint.skip_list_edit import plan_skip_list
+from conv2linear.checkpoint.quantization.skip_list_audit import audit_skip_list
+from conv2linear.checkpoint.quantization.skip_list_edit import plan_skip_list
 from conv2linear.errors import (
     BadCheckpointError,
     NothingToConvertError,

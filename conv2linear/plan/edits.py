@@ -17,9 +17,9 @@ from conv2linear.checkpoint.config import (
 )
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
-from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.quantization_methods import METHODS
-from conv2linear.checkpoint.skip_list_edit import edit_skip_list, plan_skip_list
+from conv2linear.checkpoint.quantization.methods import METHODS
+from conv2linear.checkpoint.quantization.quantization import read_quantization
+from conv2linear.checkpoint.quantization.skip_list_edit import edit_skip_list, plan_skip_list
 from conv2linear.errors import CheckFailedError
 from conv2linear.record.manifest import (
     MANIFEST_NAME,

@@ -11,8 +11,8 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
-from conv2linear.checkpoint.adapter_config import AdapterConfig, parse_adapter_config
-from conv2linear.checkpoint.adapter_layer import find_layer_tensors
+from conv2linear.checkpoint.adapter.config import AdapterConfig, parse_adapter_config
+from conv2linear.checkpoint.adapter.layer import find_layer_tensors
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.errors import Conv2LinearError

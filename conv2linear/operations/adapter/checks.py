@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from conv2linear.checkpoint.adapter import ADAPTER_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter_config import ADAPTER_CONFIG_NAME, parse_adapter_config
-from conv2linear.checkpoint.adapter_layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.config import ADAPTER_CONFIG_NAME, parse_adapter_config
+from conv2linear.checkpoint.adapter.layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.matching import is_saved, is_targeted, pattern_value
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import Adapter
-from conv2linear.checkpoint.peft_matching import is_saved, is_targeted, pattern_value
 from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.adapter.proof import compare_maps, read_layer, refuse_not_finite

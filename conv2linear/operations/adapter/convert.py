@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from conv2linear.checkpoint.adapter import ADAPTER_MODEL_TYPE, ADAPTER_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter_base import find_base
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_MODEL_TYPE, ADAPTER_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.base import find_base
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter, read_adapter
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header, read_header
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import Adapter, read_adapter
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError, Conv2LinearError
 from conv2linear.files.hash import hash_file, update_hash

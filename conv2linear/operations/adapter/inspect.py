@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conv2linear.checkpoint.adapter import ADAPTER_MODEL_TYPE
-from conv2linear.checkpoint.adapter_base import find_base
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_MODEL_TYPE
+from conv2linear.checkpoint.adapter.base import find_base
+from conv2linear.checkpoint.adapter.peft_adapter import read_adapter
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import read_adapter
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.operations.inspection import Cost, Inspection
 from conv2linear.plan.adapter import plan_adapter

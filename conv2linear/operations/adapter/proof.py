@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from conv2linear.checkpoint.adapter import ADAPTER_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter_layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.model_types import Geometry
 from conv2linear.checkpoint.patch_embedding import PatchEmbedding
-from conv2linear.checkpoint.peft_adapter import Adapter
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.progress import Progress

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conv2linear.checkpoint.adapter_base import fetch_base, find_base
+from conv2linear.checkpoint.adapter.base import fetch_base, find_base
+from conv2linear.checkpoint.adapter.peft_adapter import read_adapter
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import read_adapter
 from conv2linear.errors import BadCheckpointError
 from conv2linear.operations.adapter.convert import new_output, read_back_adapter
 from conv2linear.operations.restoration import Restoration

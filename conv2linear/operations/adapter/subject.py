@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conv2linear.checkpoint.adapter import is_adapter
-from conv2linear.checkpoint.adapter_layer import LayerTensor
+from conv2linear.checkpoint.adapter.adapter import is_adapter
+from conv2linear.checkpoint.adapter.layer import LayerTensor
+from conv2linear.checkpoint.adapter.peft_adapter import Adapter, read_adapter
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.peft_adapter import Adapter, read_adapter
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.operations.verify.needs import NotAskedForError, SkippedError
 from conv2linear.operations.verify.subject import Options, Subject, locate_source, try_to_open

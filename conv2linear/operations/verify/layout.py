@@ -5,10 +5,10 @@ from __future__ import annotations
 from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.quantization_methods import Choice
-from conv2linear.checkpoint.quantized_loading import find_uncovered
-from conv2linear.checkpoint.skip_list_edit import plan_skip_list
+from conv2linear.checkpoint.quantization.loading import find_uncovered
+from conv2linear.checkpoint.quantization.methods import Choice
+from conv2linear.checkpoint.quantization.quantization import read_quantization
+from conv2linear.checkpoint.quantization.skip_list_edit import plan_skip_list
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint
 from conv2linear.operations.verify.subject import Subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conv2linear.checkpoint.config import parse_config
 from conv2linear.checkpoint.loaders import ENGINES, Loader
-from conv2linear.checkpoint.skip_list_audit import SkipListAudit, audit_skip_list
+from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit, audit_skip_list
 from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_checkpoint
 from conv2linear.operations.verify.subject import Subject

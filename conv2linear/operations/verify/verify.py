@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.equivalence.outcome import Step
 from conv2linear.operations.adapter.verify import verify_adapter
 from conv2linear.operations.attestations import warn_of_stale

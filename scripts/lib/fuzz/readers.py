@@ -9,7 +9,7 @@ from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from conv2linear.checkpoint.config import ModelConfig, disable_fusion, enable_fusion
 from conv2linear.checkpoint.header import Header, parse_header
 from conv2linear.checkpoint.header_edit import restore_header
-from conv2linear.checkpoint.skip_list_edit import edit_skip_list
+from conv2linear.checkpoint.quantization.skip_list_edit import edit_skip_list
 from conv2linear.record.manifest import Manifest, parse_manifest
 from conv2linear.sources.base import Repository
 

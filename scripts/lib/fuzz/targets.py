@@ -23,8 +23,8 @@ from conv2linear.checkpoint.config import CONFIG_NAME, parse_config
 from conv2linear.checkpoint.header import Header, header_length
 from conv2linear.checkpoint.header_edit import reshape_header, shape_text
 from conv2linear.checkpoint.index import INDEX_FILE
-from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.skip_list_edit import plan_skip_list
+from conv2linear.checkpoint.quantization.quantization import read_quantization
+from conv2linear.checkpoint.quantization.skip_list_edit import plan_skip_list
 from conv2linear.errors import BadHeaderError, Conv2LinearError
 from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest
 from conv2linear.sources.base import FileInfo, Origin

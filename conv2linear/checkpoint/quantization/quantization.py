@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
-from conv2linear.checkpoint.quantization_methods import BITSANDBYTES, METHODS, Method
+from conv2linear.checkpoint.quantization.methods import BITSANDBYTES, METHODS, Method
 from conv2linear.errors import BadCheckpointError
 
 _PATHS = (("quantization_config",), ("text_config", "quantization_config"))

@@ -12,10 +12,10 @@ from torch import nn
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import Quantization
-from conv2linear.checkpoint.quantization_methods import METHODS
-from conv2linear.checkpoint.skip_list import covers, ends_soon, exact_entry
-from conv2linear.checkpoint.skip_list_edit import LOOSE_ENTRY, REGEX_ENTRY
+from conv2linear.checkpoint.quantization.methods import METHODS
+from conv2linear.checkpoint.quantization.quantization import Quantization
+from conv2linear.checkpoint.quantization.skip_list import covers, ends_soon, exact_entry
+from conv2linear.checkpoint.quantization.skip_list_edit import LOOSE_ENTRY, REGEX_ENTRY
 
 NAMES = ["model", "visual", "model.visual", "patch_embed", "linear_proj", "proj", "lm_head", "l"]
 CLASSES = ["Linear", "Module"]

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import Quantization
-from conv2linear.checkpoint.quantization_methods import Choice
+from conv2linear.checkpoint.quantization.methods import Choice
+from conv2linear.checkpoint.quantization.quantization import Quantization
 
 LINEAR_CLASSES = ("Linear", "Module")  # by which compressed-tensors matches an nn.Linear
 _REGEX = "re:"

@@ -11,9 +11,9 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from conv2linear.checkpoint.config import ModelConfig, parse_config
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import read_quantization
-from conv2linear.checkpoint.quantization_methods import METHODS, Choice
-from conv2linear.checkpoint.skip_list_edit import (
+from conv2linear.checkpoint.quantization.methods import METHODS, Choice
+from conv2linear.checkpoint.quantization.quantization import read_quantization
+from conv2linear.checkpoint.quantization.skip_list_edit import (
     LOOSE_ENTRY,
     REGEX_ENTRY,
     edit_skip_list,

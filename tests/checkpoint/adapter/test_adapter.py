@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conv2linear.checkpoint.adapter import is_adapter
+from conv2linear.checkpoint.adapter.adapter import is_adapter
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conv2linear.checkpoint.adapter_config import AdapterConfig, refuse_other_base
+from conv2linear.checkpoint.adapter.config import AdapterConfig, refuse_other_base
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig, parse_config
 from conv2linear.checkpoint.model_types import Geometry
 from conv2linear.errors import Conv2LinearError

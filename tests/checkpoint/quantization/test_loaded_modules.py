@@ -8,8 +8,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.checkpoint.config import enable_fusion
-from conv2linear.checkpoint.loaded_modules import Kind, find_linear_projections, read_modules
 from conv2linear.checkpoint.model_types import LINEAR_MODULE, MODEL_TYPES
+from conv2linear.checkpoint.quantization.loaded_modules import (
+    Kind,
+    find_linear_projections,
+    read_modules,
+)
 from tests.support.models import GLM_TYPES, OTHER_TYPES, TinyModel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from conv2linear.checkpoint.adapter_config import ADAPTER_CONFIG_NAME
+from conv2linear.checkpoint.adapter.config import ADAPTER_CONFIG_NAME
 from conv2linear.checkpoint.index import INDEX_FILE, SINGLE_FILE
 
 ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"

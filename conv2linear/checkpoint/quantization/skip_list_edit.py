@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conv2linear.checkpoint.compressed_tensors import find_fusion_problem
 from conv2linear.checkpoint.config import ModelConfig, parse_config
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.json_text import append_items, set_member
-from conv2linear.checkpoint.loaded_modules import Kind, find_linear_projections, read_modules
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import Quantization, read_quantization
-from conv2linear.checkpoint.quantization_methods import Choice
-from conv2linear.checkpoint.skip_list import covers, loose_entry
+from conv2linear.checkpoint.quantization.compressed_tensors import find_fusion_problem
+from conv2linear.checkpoint.quantization.loaded_modules import (
+    Kind,
+    find_linear_projections,
+    read_modules,
+)
+from conv2linear.checkpoint.quantization.methods import Choice
+from conv2linear.checkpoint.quantization.quantization import Quantization, read_quantization
+from conv2linear.checkpoint.quantization.skip_list import covers, loose_entry
 
 # A suffix holds however the model is loaded: with `AutoModel` its names lack `model.`.
 LOOSE_ENTRY = "patch_embed.linear_proj"

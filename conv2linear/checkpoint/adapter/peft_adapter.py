@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conv2linear.checkpoint.adapter import ADAPTER_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter_config import (
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME
+from conv2linear.checkpoint.adapter.config import (
     ADAPTER_CONFIG_NAME,
     AdapterConfig,
     parse_adapter_config,
     refuse_other_base,
 )
-from conv2linear.checkpoint.adapter_layer import LayerTensor, find_layer_tensors
+from conv2linear.checkpoint.adapter.layer import LayerTensor, find_layer_tensors
 from conv2linear.checkpoint.checkpoint import read_shard_header
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.patch_embedding import Layout

@@ -14,13 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from conv2linear.checkpoint.compressed_tensors import is_dequantized, read_targets
 from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
 from conv2linear.checkpoint.header import Header
-from conv2linear.checkpoint.loaded_modules import Kind, StoredModule, read_modules, rename
-from conv2linear.checkpoint.quantization import Quantization, read_quantization
-from conv2linear.checkpoint.quantization_methods import Choice, Method
-from conv2linear.checkpoint.skip_list import Entry, loose_entry, read_entries
+from conv2linear.checkpoint.quantization.compressed_tensors import is_dequantized, read_targets
+from conv2linear.checkpoint.quantization.loaded_modules import (
+    Kind,
+    StoredModule,
+    read_modules,
+    rename,
+)
+from conv2linear.checkpoint.quantization.methods import Choice, Method
+from conv2linear.checkpoint.quantization.quantization import Quantization, read_quantization
+from conv2linear.checkpoint.quantization.skip_list import Entry, loose_entry, read_entries
 from conv2linear.result import Result
 from conv2linear.text import plural
 

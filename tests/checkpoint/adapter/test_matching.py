@@ -10,7 +10,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
-from conv2linear.checkpoint.peft_matching import (
+from conv2linear.checkpoint.adapter.matching import (
     is_all_linear,
     is_excluded,
     is_saved,

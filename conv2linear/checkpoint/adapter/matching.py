@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from conv2linear.checkpoint.module_pattern import matches
+from conv2linear.checkpoint.quantization.module_pattern import matches
 
 ALL_LINEAR = "all-linear"
 

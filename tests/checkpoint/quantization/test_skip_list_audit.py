@@ -13,7 +13,7 @@ import pytest
 from conv2linear.checkpoint.checkpoint import open_checkpoint
 from conv2linear.checkpoint.config import ModelConfig, parse_config
 from conv2linear.checkpoint.header import Header, TensorInfo
-from conv2linear.checkpoint.skip_list_audit import (
+from conv2linear.checkpoint.quantization.skip_list_audit import (
     SkipListAudit,
     audit_skip_list,
     summarise_modules,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from conv2linear.checkpoint.config import ModelConfig
 from conv2linear.checkpoint.header import Header
-from conv2linear.checkpoint.loaded_modules import find_linear_projections
 from conv2linear.checkpoint.model_types import LINEAR_MODULE
-from conv2linear.checkpoint.quantization import Quantization, read_quantization
-from conv2linear.checkpoint.quantization_methods import Choice
-from conv2linear.checkpoint.skip_list import covers
-from conv2linear.checkpoint.skip_list_audit import SkipListAudit, audit_skip_list
-from conv2linear.checkpoint.skip_list_edit import plan_skip_list
+from conv2linear.checkpoint.quantization.loaded_modules import find_linear_projections
+from conv2linear.checkpoint.quantization.methods import Choice
+from conv2linear.checkpoint.quantization.quantization import Quantization, read_quantization
+from conv2linear.checkpoint.quantization.skip_list import covers
+from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit, audit_skip_list
+from conv2linear.checkpoint.quantization.skip_list_edit import plan_skip_list
 
 
 @dataclass(frozen=True)
