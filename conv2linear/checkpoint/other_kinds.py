@@ -96,21 +96,26 @@ def refuse_mlx(
     embed_dim, channels, *rest = geometry.kernel_shape
     channels_last = (embed_dim, *rest, channels)
     for header in headers.values():
-        for name, info in header.tensors.items():
-            if info.shape != channels_last or not is_patch_embedding(name):
-                continue
-            if channels_last != geometry.kernel_shape:
-                raise UnsupportedCheckpointError(
-                    f"{name} has shape {list(info.shape)}, channels last as MLX stores a kernel: "
-                    f"expected {list(geometry.kernel_shape)}",
-                    hint=_ORIGINAL_HINT,
-                )
-            if _is_saved_by_mlx(header):
-                raise UnsupportedCheckpointError(
-                    f"{name} was saved by MLX, which stores channels last: its shape "
-                    f"{list(info.shape)} does not tell which of its dimensions they are",
-                    hint=_ORIGINAL_HINT,
-                )
+        found = (
+            name
+            for name, info in header.tensors.items()
+            if info.shape == channels_last and is_patch_embedding(name)
+        )
+        name = next(found, None)
+        if name is None:
+            continue
+        if channels_last != geometry.kernel_shape:
+            raise UnsupportedCheckpointError(
+                f"{name} has shape {list(channels_last)}, channels last as MLX stores a kernel: "
+                f"expected {list(geometry.kernel_shape)}",
+                hint=_ORIGINAL_HINT,
+            )
+        if _is_saved_by_mlx(header):
+            raise UnsupportedCheckpointError(
+                f"{name} was saved by MLX, which stores channels last: its shape "
+                f"{list(channels_last)} does not tell which of its dimensions they are",
+                hint=_ORIGINAL_HINT,
+            )
 
 
 def _is_saved_by_mlx(header: Header) -> bool:

@@ -93,12 +93,11 @@ def check_patch_embedding(
     Raises `DeviceError` where the linear layer cannot be computed.
     """
     original = source or layer
-    weight = load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape)
 
     def check(on: torch.device) -> Equivalence:
         return check_equivalence(
             original.load_kernel(),
-            weight,
+            load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape),
             bias=layer.load_bias(),
             kernel_bias=original.load_bias(),
             is_compared=source is not None,

@@ -76,7 +76,7 @@ def test_a_fusion_config_that_is_not_an_object(
         ({"quant_method": "bitsandbytes", "llm_int8_skip_modules": []}, "no list of modules"),
         ({"quant_method": "awq"}, "awq without modules_to_not_convert"),
         ({"quant_method": "hqq"}, "'hqq'"),
-        ({"bits": 4}, "never tried"),
+        ({"bits": 4}, "no quant_method"),
         ([], "not an object"),
         ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, "not a list of names"),
         ({"quant_method": "fp8", "modules_to_not_convert": [1]}, "not a list of names"),

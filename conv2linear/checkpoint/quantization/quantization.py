@@ -29,6 +29,16 @@ class Quantization:
         return METHODS.get(self.method)
 
     @property
+    def why_no_rules(self) -> str:
+        """What transformers 5.24 makes of a method that it does not have (`quantizers/auto.py`)."""
+        if self.values.get("quant_method") is None:
+            return "its quantization config has no quant_method, at which transformers stops"
+        return (
+            f"transformers 5.24 has no quantiser for {self.method!r}: it would load the stored "
+            "numbers as they are"
+        )
+
+    @property
     def skip_list_path(self) -> tuple[str, ...] | None:
         """Path in config.json of the list in use, or of the one to make; None without a list."""
         fields = self.rules.list_fields if self.rules else ()

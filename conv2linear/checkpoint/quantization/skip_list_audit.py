@@ -131,7 +131,7 @@ def _compare(
 
 def _why_unknown(quantization: Quantization) -> str:
     if quantization.rules is None:
-        return f"transformers has no quantiser for {quantization.method!r}"
+        return quantization.why_no_rules
     return f"it is not known how {quantization.method} chooses and stores layers"
 
 

@@ -56,10 +56,7 @@ def plan_skip_list(config: ModelConfig, headers: Mapping[str, Header]) -> SkipLi
         return SkipListEdit()
     method, rules = quantization.method, quantization.rules
     if rules is None:
-        return SkipListEdit(
-            refusal_reason=f"transformers 5.24 has no quantiser for {method!r}: it would load the "
-            "stored numbers as they are"
-        )
+        return SkipListEdit(refusal_reason=quantization.why_no_rules)
     if rules.choice is Choice.ELSEWHERE:
         return SkipListEdit()
     if rules.choice is Choice.TARGETS:
