@@ -63,7 +63,8 @@ def test_a_repository_without_safetensors(
     published.hub.publish("org/pickled", tmp_path / "pickled", lfs=("*.bin",))
     with published.hub.recording() as log:
         done = refused(cli, out, "org/pickled", "neither model.safetensors", source="org/pickled")
-    assert "pickled weights are never opened" in done.stderr
+    assert "it is a model in pickled files" in done.stderr
+    assert "never opened" in done.stderr
     assert bodies(log, "*.bin") == []
 
 
