@@ -11,9 +11,8 @@ from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.loader_facts import (
     FIRST_FUSING_RELEASE,
     FIRST_RELEASE,
-    METHODS_RUN,
     OTHER_LOADERS,
-    RUN_IN_TRANSFORMERS,
+    QUANTIZED_RUN,
     RUN_RELEASES,
 )
 from conv2linear.checkpoint.loaders import Loader
@@ -139,8 +138,7 @@ def first_release(model_type: str) -> str:
 
 def _assess_transformers(traits: Traits) -> Loading:
     name = str(Loader.TRANSFORMERS)
-    is_run = traits.method in (None, *RUN_IN_TRANSFORMERS)
-    evidence = Evidence.RUN if is_run else Evidence.READ
+    evidence = Evidence.RUN if _is_method_run(Loader.TRANSFORMERS, traits) else Evidence.READ
     if traits.layout is not Layout.CONV3D and not traits.fuses:
         reason = (
             f"{CONFIG_NAME} has no fusion_config.patch_embeddings, so that it expects a Conv3d "
@@ -174,7 +172,7 @@ def _assess_engine(engine: Loader, traits: Traits) -> Loading:
         return Loading(name, Support.NOT_TRIED, f"a weight named {traits.vision_tower}patch_embed")
     is_run = (
         engine in model_type.run_in
-        and traits.method in (None, *METHODS_RUN[engine])
+        and _is_method_run(engine, traits)
         and traits.dtype == "BF16"
         and traits.vision_tower == _USUAL_TOWERS[0]
     )
@@ -185,6 +183,10 @@ def _assess_engine(engine: Loader, traits: Traits) -> Loading:
         versions=RUN_RELEASES[engine] if is_run else None,
         evidence=Evidence.RUN if is_run else Evidence.READ,
     )
+
+
+def _is_method_run(loader: Loader, traits: Traits) -> bool:
+    return traits.method is None or (traits.model_type, traits.method) in QUANTIZED_RUN[loader]
 
 
 def _assess_others(traits: Traits) -> Iterator[Loading]:

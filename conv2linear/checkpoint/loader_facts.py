@@ -23,11 +23,11 @@ FIRST_RELEASE = {
     "glm5_next": "5.16.1",
     "hyperclovax_vision_v2": "5.18",
 }
-# Methods of quantization of which a linear checkpoint was loaded, beside none at all.
-RUN_IN_TRANSFORMERS = frozenset({"compressed-tensors"})
-METHODS_RUN = {
-    Loader.VLLM: frozenset({"compressed-tensors"}),
-    Loader.SGLANG: frozenset[str](),
+# Model types and methods of quantization of which a linear checkpoint was loaded.
+QUANTIZED_RUN = {
+    Loader.TRANSFORMERS: frozenset({("glm4v", "compressed-tensors")}),
+    Loader.VLLM: frozenset({("glm4v", "compressed-tensors")}),
+    Loader.SGLANG: frozenset[tuple[str, str]](),
 }
 RUN_RELEASES = {Loader.VLLM: "0.32.0", Loader.SGLANG: "0.5.23"}
 
