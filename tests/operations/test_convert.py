@@ -53,10 +53,10 @@ def test_hard_links_lead_to_the_file_behind_a_link(
 
 def test_force_replaces_a_checkpoint(checkpoint: Path, out: Path) -> None:
     shutil.copytree(checkpoint, out)
-    (out / "left over").touch()
+    (out / "merges.txt").touch()  # what another checkpoint may have
     convert(checkpoint, out, device="cpu", force=True)
     assert read_tensors(out)[WEIGHT].shape == (128, 1176)
-    assert not (out / "left over").exists()
+    assert not (out / "merges.txt").exists()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
