@@ -104,6 +104,7 @@ def test_json_prints_what_to_dict_returns(linear: Path, run_here: RunCli) -> Non
             "verdict",
             "checks",
             "equivalences",
+            "compatibility",
             "warnings",
         )
     }
