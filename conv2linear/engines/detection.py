@@ -48,8 +48,9 @@ class EngineStatus(Result):
 def installed_engines(*, run: bool = False) -> tuple[EngineStatus, ...]:
     """Return what transformers, vLLM and SGLang do here; none of them is imported.
 
-    With `run` each that is installed loads a small linear weight, in a process of its own and with
-    this environment's variables: some ten seconds for each.
+    Args:
+        run: let each that is installed load a small linear weight, in a process of its own and with
+            this environment's variables: some ten seconds for each.
     """
     found = (_transformers(), _vllm(), _sglang())
     return tuple(map(try_engine, found)) if run else found

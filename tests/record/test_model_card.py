@@ -189,7 +189,7 @@ def test_the_card_of_a_quantised_checkpoint_says_nothing_of_quantising_it() -> N
 
 def test_the_card_promises_no_load_that_does_not_work() -> None:
     card = section(replace(LINEAR, method="awq", transformers_problem="of its INT4 weights"))
-    assert "transformers does not load it: of its INT4 weights." in card
+    assert "transformers does not load it: of its INT4 weights" in card
     assert "loads it as it is" not in card
     assert "Mind this" not in card
     assert "vLLM (read in its source, not run)" in card
