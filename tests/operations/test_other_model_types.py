@@ -30,7 +30,7 @@ def test_every_row_of_the_table_is_tested_with_a_real_model() -> None:
 
 
 def test_what_is_said_to_run_in_transformers_is_loaded_by_a_test() -> None:
-    loaded = {(each, None) for each in OTHER_TYPES}
+    loaded: set[tuple[str, str | None]] = {(each, None) for each in OTHER_TYPES}
     loaded |= {
         (case["model_type"], "compressed-tensors" if "quantized" in case else None)
         for case in CASES.values()
