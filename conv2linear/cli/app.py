@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from conv2linear.cli.bench import bench_command
-from conv2linear.cli.convert import convert_command
-from conv2linear.cli.engines import engines_command
-from conv2linear.cli.inspect import inspect_command
+from conv2linear.cli import bench, convert, engines, inspect, push, restore, verify
+from conv2linear.cli.help import Command, Commands
 from conv2linear.cli.output import Output
-from conv2linear.cli.push import push_command
-from conv2linear.cli.restore import restore_command
-from conv2linear.cli.verify import verify_command
-from conv2linear.version import __version__
+
+COMPLETION_VARIABLE = "_CONV2LINEAR_COMPLETE"  # a shell sets it, and names no command
 
 app = typer.Typer(
     name="conv2linear",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("inspect")(inspect_command)
-app.command("convert")(convert_command)
-app.command("verify")(verify_command)
-app.command("restore")(restore_command)
-app.command("push")(push_command)
-app.command("engines")(engines_command)
-app.command("bench")(bench_command)
+
+
+def _add(name: str, function: Callable[..., None], examples: str) -> None:
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    app.command(name, cls=Command, epilog=f"\b\nExamples:\n{lines}")(function)
+
+
+_add("inspect", inspect.inspect_command, inspect.EXAMPLES)
+_add("convert", convert.convert_command, convert.EXAMPLES)
+_add("verify", verify.verify_command, verify.EXAMPLES)
+_add("restore", restore.restore_command, restore.EXAMPLES)
+_add("push", push.push_command, push.EXAMPLES)
+_add("engines", engines.engines_command, engines.EXAMPLES)
+_add("bench", bench.bench_command, bench.EXAMPLES)
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        print(f"conv2linear {__version__}")
+        from conv2linear.cli.versions import describe_versions  # not for --help
+
+        print("\n".join(describe_versions()))
         raise typer.Exit
 
 
@@ -43,17 +52,28 @@ def _print_version(is_wanted: bool) -> None:
 def conv2linear(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which it is."),
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions that a bug report needs.",
+        ),
     ] = False,
 ) -> None:
     """Rewrite the Conv3d patch embedding of a vision-language checkpoint as a linear layer.
 
     Exit codes: 0 done, 1 a check failed, 2 could not do it, 130 interrupted.
+
+    `conv2linear COMMAND --help` has the options and examples of a command.
     """
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code; without a command, print the help and return 2."""
+    if not arguments and COMPLETION_VARIABLE not in os.environ:
+        with contextlib.redirect_stdout(sys.stderr):
+            run(["--help"])
+        return 2
     try:
         code: Any = app(arguments, standalone_mode=False, prog_name="conv2linear")
     except Exception as error:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
+from conv2linear.cli.help import CHECK, REPORT
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, key_value_table
 
@@ -18,30 +19,50 @@ if TYPE_CHECKING:
     from conv2linear.operations.bench.measure import LayerResult, Measurement
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 
+EXAMPLES = """
+conv2linear bench
+conv2linear bench ./GLM-4.1V-9B --dtype bf16 --plot bench.png
+"""
+
 
 def bench_command(
     context: typer.Context,
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            metavar="CHECKPOINT",
-            help="Measure its layer and its vision tower; else a layer of GLM-4.5V's size.",
+            metavar="[CHECKPOINT]",
+            help="A folder: measure its layer and its vision tower. Without one, a layer of "
+            "GLM-4.5V's size.",
             show_default=False,
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where to measure.")
+        str,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda|cuda:N",
+            help="Where to measure.",
+            rich_help_panel=CHECK,
+        ),
     ] = "auto",
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", metavar="bf16|fp16|fp32", help="Measure this one only.", show_default=False
+            "--dtype",
+            metavar="bf16|fp16|fp32",
+            help="Measure this one only; all three if not given.",
+            rich_help_panel=CHECK,
+            show_default=False,
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="FILE.png|FILE.svg", help="Draw a chart.", show_default=False
+            "--plot",
+            metavar="FILE.png|FILE.svg",
+            help="Draw a chart.",
+            rich_help_panel=REPORT,
+            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -8,9 +8,11 @@ import typer
 
 from conv2linear.cli.adapter import conversion_rows
 from conv2linear.cli.format import format_bytes
+from conv2linear.cli.help import CHECK, OUTPUT
 from conv2linear.cli.options import (
     Debug,
     Device,
+    DryRun,
     Force,
     Hardlink,
     Json,
@@ -19,6 +21,7 @@ from conv2linear.cli.options import (
     Source,
     Subfolder,
     Workers,
+    complete_loaders,
 )
 from conv2linear.cli.output import Output, key_value_table
 
@@ -29,42 +32,67 @@ if TYPE_CHECKING:
     from conv2linear.plan.convert import ConversionPlan
     from conv2linear.record.manifest import Manifest
 
+EXAMPLES = """
+conv2linear convert zai-org/GLM-4.5V ./out --dry-run
+conv2linear convert zai-org/GLM-4.5V ./out --changed-only
+conv2linear convert ./GLM-4.1V-9B ./out --hardlink
+"""
+
 
 def convert_command(
     source: Source,
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="The folder to make; it appears once it is whole.")
+    ],
     revision: Revision = None,
     subfolder: Subfolder = "",
     device: Device = "auto",
     hardlink: Hardlink = False,
     changed_only: Annotated[
         bool,
-        typer.Option("--changed-only", help="Write only what changes: an overlay of the source."),
+        typer.Option(
+            "--changed-only",
+            help="Write only the files that change: an overlay of the source.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     model_card: Annotated[
-        bool, typer.Option("--model-card/--no-model-card", help="Add a section to README.md.")
+        bool,
+        typer.Option(
+            "--model-card/--no-model-card",
+            help="Add a section to README.md, the model card.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = True,
     loaders: Annotated[
         str,
-        typer.Option("--for", metavar="LOADERS", help="What the result is made for."),
+        typer.Option(
+            "--for",
+            metavar="LOADERS",
+            help="What the result must load in, with commas between.",
+            rich_help_panel=OUTPUT,
+            autocompletion=complete_loaders,
+        ),
     ] = "transformers,vllm,sglang",
     force: Force = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen to each file, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     workers: Workers = None,
     allow_unsafe_quantization: Annotated[
         bool,
         typer.Option(
             "--allow-unsafe-quantization",
             help="Convert although the quantisation method may break the result.",
+            rich_help_panel=CHECK,
         ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a copy of SOURCE whose patch embedding is linear, once it is proven the same."""
+    """Write a copy of SOURCE whose patch embedding is linear, once it is proven the same.
+
+    An adapter of PEFT is moved to the linear version of its base.
+    """
     output = Output(json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.convert import convert, plan_conversion  # not for --help

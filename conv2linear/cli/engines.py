@@ -8,22 +8,37 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from conv2linear.cli.options import Debug, Json, Quiet
+from conv2linear.cli.help import CHECK
+from conv2linear.cli.options import Debug, Json, Quiet, complete_loaders
 from conv2linear.cli.output import Output
 from conv2linear.errors import Conv2LinearError
 
 if TYPE_CHECKING:
     from conv2linear.engines.detection import EngineStatus
 
+EXAMPLES = """
+conv2linear engines
+conv2linear engines vllm --run
+"""
+
 
 def engines_command(
     engine: Annotated[
         str | None,
-        typer.Argument(metavar="ENGINE", help="Ask about one: exit 2 if it cannot load it."),
+        typer.Argument(
+            metavar="[ENGINE]",
+            help="transformers, vllm or sglang: ask about this one only, and exit with 2 if it "
+            "cannot load a linear checkpoint.",
+            autocompletion=complete_loaders,
+        ),
     ] = None,
     run: Annotated[
         bool,
-        typer.Option("--run", help="Let each load a linear weight, for real: some 10 s each."),
+        typer.Option(
+            "--run",
+            help="Let each load a linear weight, for real: some 10 s each.",
+            rich_help_panel=CHECK,
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,

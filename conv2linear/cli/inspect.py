@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit
     from conv2linear.operations.inspection import Cost, Inspection
 
+EXAMPLES = """
+conv2linear inspect zai-org/GLM-4.5V
+conv2linear inspect ./GLM-4.1V-9B --json
+"""
+
 
 def inspect_command(
     source: Source,

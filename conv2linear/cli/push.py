@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conv2linear.cli.format import format_bytes
-from conv2linear.cli.options import Debug, Json, Quiet
+from conv2linear.cli.help import SOURCE_AND_HUB
+from conv2linear.cli.options import Debug, DryRun, Json, Quiet
 from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
@@ -16,30 +17,46 @@ if TYPE_CHECKING:
     from conv2linear.plan.push import PushPlan
     from conv2linear.plan.transfer import Operation
 
+EXAMPLES = """
+conv2linear push ./out my-org/GLM-4.5V-linear --dry-run
+conv2linear push ./out my-org/GLM-4.5V --revision linear --create-pr
+"""
+
 
 def push_command(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="The folder that `convert` has made.")
     ],
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="org/name on the Hub.")],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Where to publish it: org/name on the Hub.")
+    ],
     revision: Annotated[
         str | None,
         typer.Option(
             "--revision",
             metavar="BRANCH",
-            help="Push to this branch; it is made if need be.",
+            help="Push to this branch, which is made if need be; main if not given.",
+            rich_help_panel=SOURCE_AND_HUB,
             show_default=False,
         ),
     ] = None,
     create_pr: Annotated[
-        bool, typer.Option("--create-pr", help="Propose the commit by a pull request.")
+        bool,
+        typer.Option(
+            "--create-pr",
+            help="Propose the commit by a pull request.",
+            rich_help_panel=SOURCE_AND_HUB,
+        ),
     ] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Make a new repository private.")
+        bool,
+        typer.Option(
+            "--private",
+            help="Make a new repository private.",
+            rich_help_panel=SOURCE_AND_HUB,
+        ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen to each file, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

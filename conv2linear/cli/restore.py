@@ -14,12 +14,18 @@ from conv2linear.text import plural
 if TYPE_CHECKING:
     from conv2linear.operations.restoration import Restoration
 
+EXAMPLES = """
+conv2linear restore ./out ./original
+"""
+
 
 def restore_command(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A linear checkpoint that was converted.")
+        str, typer.Argument(metavar="CHECKPOINT", help="The folder of a converted checkpoint.")
     ],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="The folder to make; it appears once it is whole.")
+    ],
     hardlink: Hardlink = False,
     force: Force = False,
     workers: Workers = None,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conv2linear.cli.format import format_text
+from conv2linear.cli.help import CHECK, REPORT, SOURCE_AND_HUB
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
 from conv2linear.cli.output import Output
 
@@ -18,33 +19,56 @@ if TYPE_CHECKING:
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "not done": "bold red"}
 
+EXAMPLES = """
+conv2linear verify ./out
+conv2linear verify ./out --source zai-org/GLM-4.5V --engine transformers
+conv2linear verify ./out --source recorded --checksums --report report.md
+"""
+
 
 def verify_command(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A folder, or org/name[@revision].")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="The linear checkpoint: a folder, or org/name[@revision] on the Hub.",
+        ),
     ],
     source: Annotated[
         str | None,
         typer.Option(
             "--source",
             metavar="SOURCE",
-            help="Compare with a folder or Hub id, or `recorded`: the one on record.",
+            help="Compare every byte with a folder or Hub id; `recorded` means the source on "
+            "record.",
+            rich_help_panel=SOURCE_AND_HUB,
             show_default=False,
         ),
     ] = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums", help="Hash every file, and compare with the record.")
+        bool,
+        typer.Option(
+            "--checksums",
+            help="Hash every file with SHA-256, and compare with the record.",
+            rich_help_panel=CHECK,
+        ),
     ] = False,
     record_checksums: Annotated[
         bool,
         typer.Option(
-            "--record-checksums", help="The same, and write what it lacks into conv2linear.json."
+            "--record-checksums",
+            help="The same, and write the hashes that the record lacks into conv2linear.json.",
+            rich_help_panel=CHECK,
         ),
     ] = False,
     engine: Annotated[
         str | None,
         typer.Option(
-            "--engine", metavar="transformers", help="Load it for real.", show_default=False
+            "--engine",
+            metavar="transformers",
+            help="Load it for real, in a process of its own.",
+            rich_help_panel=CHECK,
+            show_default=False,
         ),
     ] = None,
     device: Device = "auto",
@@ -52,7 +76,11 @@ def verify_command(
     report: Annotated[
         Path | None,
         typer.Option(
-            "--report", metavar="FILE.md", help="Write a Markdown report.", show_default=False
+            "--report",
+            metavar="FILE.md",
+            help="Write a Markdown report.",
+            rich_help_panel=REPORT,
+            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+import re
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 from typer.models import OptionInfo
 
 import conv2linear
-from conv2linear.cli.app import app
+from conv2linear.cli.app import app, run
 from conv2linear.cli.format import format_bytes, format_text
+from conv2linear.cli.help import GROUPS
+from conv2linear.cli.versions import read_build
 from tests.support.processes import RunCli
 
 COMMANDS = [command.name or "" for command in app.registered_commands]
@@ -51,14 +57,96 @@ def test_a_usage_error_is_one_line_and_names_the_help(kind: str, run_here: RunCl
     assert done.stderr.splitlines()[-1] == f"hint: {hint}"
 
 
-def test_the_version_is_that_of_the_package(run_here: RunCli) -> None:
-    assert run_here("--version").stdout == f"conv2linear {conv2linear.__version__}\n"
+def test_the_bare_command_prints_the_help_and_exits_with_2(run_here: RunCli) -> None:
+    done = run_here()
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == run_here("--help").stdout
 
 
 def test_help_lists_the_commands_and_the_exit_codes(run_here: RunCli) -> None:
     text = run_here("--help").stdout
     assert all(f" {command} " in text for command in COMMANDS)
     assert "0 done, 1 a check failed, 2 could not do it, 130 interrupted" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_its_width_and_cuts_nothing_off(
+    command: str, width: int, run_here: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = run_here(*command.split(), "--help").stdout
+    body, _, examples = text.partition("Examples:")
+    assert [line for line in body.splitlines() if len(line) > width] == []
+    assert [line for line in examples.splitlines() if len(line) > 80] == []  # to be pasted
+    assert "..." not in text.replace("[ARGS]...", "")
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_stand_in_groups_and_a_command_has_an_example(
+    command: str, run_here: RunCli
+) -> None:
+    text = run_here(command, "--help").stdout
+    titles = re.findall(r"^(\S.*):$", text, re.M)
+    assert titles == [name for name in ("Arguments", *GROUPS, "Help") if name in titles]
+    assert "Report" in titles
+    examples = re.findall(r"^    (conv2linear .*)$", text, re.M)
+    assert examples
+    assert all(example.split()[1] == command for example in examples)
+
+
+def test_help_says_what_a_hard_link_means(run_here: RunCli) -> None:
+    text = " ".join(run_here("convert", "--help").stdout.split())
+    assert "share one inode" in text
+
+
+def test_the_version_names_all_that_a_bug_report_needs(run_here: RunCli) -> None:
+    lines = run_here("--version").stdout.splitlines()
+    assert lines[0] == f"conv2linear {conv2linear.__version__}"
+    assert lines[1].startswith(f"Python {platform.python_version()}, {platform.system()}")
+    said = {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
+    for package in ("torch", "safetensors", "huggingface_hub", "hf_xet", "transformers"):
+        assert said[package].split(",")[0] == importlib.metadata.version(package)
+    assert {"vllm", "sglang"} <= said.keys()
+
+
+def test_the_version_says_what_torch_was_built_for(run_here: RunCli) -> None:
+    import torch
+
+    line = next(x for x in run_here("--version").stdout.splitlines() if x.startswith("torch "))
+    assert ("CUDA " + (torch.version.cuda or "")).strip() in line
+    assert (", without CUDA" in line) == (torch.version.cuda is None)
+
+
+def test_the_build_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
+    text = "__version__ = '2.11.0+cu130'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n"
+    (tmp_path / "version.py").write_text(text)
+    assert read_build(tmp_path) == {"version": "2.11.0+cu130", "cuda": "13.0"}
+    assert read_build(tmp_path / "nowhere") == {} == read_build(None)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["conver"], ["convert"]),
+        (["convert", "a", "b", "--har"], ["--hardlink"]),
+        (["convert", "a", "b", "--for", "vllm,s"], ["vllm,sglang"]),
+        (["engines", "tr"], ["transformers"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_loaders(
+    words: list[str],
+    completed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("_CONV2LINEAR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["conv2linear", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    with pytest.raises(SystemExit):
+        run([])
+    assert capsys.readouterr().out.split() == completed
 
 
 @pytest.mark.parametrize("command", COMMANDS)
