@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from safetensors.torch import load_file
 
 from conv2linear import convert, inspect_checkpoint, restore, verify
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
+from tests.support import forks
 from tests.support.checkpoints import SMALL_KERNEL, WEIGHT, write_checkpoint
 from tests.support.contents import hashes, manifest_of, read_files
 from tests.support.load_in_transformers import load
@@ -20,14 +19,6 @@ from tests.support.models import TinyModel
 
 FOLDER = "models/tower"
 KERNEL = [128, 3, 2, 14, 14]
-LOAD_SUBFOLDER = """
-import sys
-from transformers import AutoModelForImageTextToText as Auto
-folder, name = sys.argv[1:]
-model, info = Auto.from_pretrained(folder, subfolder=name, output_loading_info=True)
-assert not (info["missing_keys"] or info["mismatched_keys"]), info
-print(type(model.model.visual.patch_embed.linear_proj).__name__)
-"""
 
 
 @pytest.fixture
@@ -73,14 +64,17 @@ def test_a_changed_config_in_the_folder_is_found(source: Path, out: Path) -> Non
 
 def test_transformers_loads_it_by_the_same_name(source: Path, out: Path) -> None:
     convert(source, out, subfolder=FOLDER, device="cpu")
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD_SUBFOLDER, str(out), FOLDER],
-        capture_output=True,
-        text=True,
-        check=False,
+    assert forks.call(projection_of, out, FOLDER) == "Linear"
+
+
+def projection_of(folder: Path, name: str) -> str:
+    from transformers import AutoModelForImageTextToText
+
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder, subfolder=name, output_loading_info=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == "Linear"
+    assert not (info["missing_keys"] or info["mismatched_keys"]), info
+    return type(model.model.visual.patch_embed.linear_proj).__name__
 
 
 def test_one_after_the_other_is_converted(source: Path, out: Path, tmp_path: Path) -> None:

@@ -1,27 +1,18 @@
-"""Load a checkpoint with stock transformers in a process of its own, and say what came of it.
-
-transformers patches a fused model class for the whole process, so one process loads one
-checkpoint. `load` runs this module as a program, `python -m MODULE CHECKPOINT RESULT`, and reads
-RESULT.
-"""
+"""Load a checkpoint with stock transformers in a process of its own, and say what came of it."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from tests.support import forks
 from tests.support.models import image_inputs
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,14 +36,7 @@ class Loaded:
 
 def load(checkpoint: Path, result: Path) -> Loaded:
     """Load a checkpoint in a new process, and show it one image. `result` is a name to use."""
-    command = [sys.executable, "-m", __name__, str(checkpoint.resolve()), str(result.resolve())]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # tests run beside each other
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
-    )
-    if done.returncode:
-        raise AssertionError(f"transformers does not load {checkpoint}:\n{done.stderr}")
-    values = json.loads(done.stdout.splitlines()[-1])
+    values = forks.call(_load, checkpoint.resolve(), result.resolve())
     return Loaded(**values, logits=load_file(result)["logits"])
 
 
@@ -64,7 +48,7 @@ def logits_of(checkpoint: Path) -> torch.Tensor:
     return logits
 
 
-def _main(checkpoint: Path, result: Path) -> None:
+def _load(checkpoint: Path, result: Path) -> dict[str, Any]:
     model, info = AutoModelForImageTextToText.from_pretrained(
         checkpoint, dtype="auto", output_loading_info=True
     )
@@ -76,7 +60,7 @@ def _main(checkpoint: Path, result: Path) -> None:
     with torch.inference_mode():
         logits = model(**image_inputs(model.config, model.dtype)).logits
     save_file({"logits": logits.contiguous()}, result)
-    values = {
+    return {
         "missing": sorted(info["missing_keys"]),
         "unexpected": sorted(info["unexpected_keys"]),
         "mismatched": sorted(map(str, info["mismatched_keys"])),
@@ -86,7 +70,6 @@ def _main(checkpoint: Path, result: Path) -> None:
         "projection_class": f"{type(projection).__module__}.{type(projection).__name__}",
         "projection_is_the_file": is_the_file,
     }
-    print(json.dumps(values))
 
 
 def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
@@ -103,7 +86,3 @@ def _is_the_file(projection: torch.nn.Module, checkpoint: Path) -> bool:
         )
         and tensors.keys() == dict(projection.named_parameters()).keys()
     )
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))

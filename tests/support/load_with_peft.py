@@ -1,28 +1,19 @@
-"""Put an adapter onto a checkpoint with stock PEFT in a process of its own; say what came of it.
-
-transformers patches a fused model class for the whole process, so one process loads one base.
-`load_pair` runs this module as a program, `python -m MODULE BASE ADAPTER RESULT HOW`, and reads
-RESULT.
-"""
+"""Put an adapter onto a checkpoint with stock PEFT in a process of its own; say what came of it."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from tests.support import forks
 from tests.support.models import image_inputs
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,20 +36,11 @@ def load_pair(base: Path, adapter: Path, result: Path, *, how: str = "peft") -> 
 
     `how` is peft (`PeftModel.from_pretrained`) or transformers (`load_adapter` of the model).
     """
-    arguments = [str(path.resolve()) for path in (base, adapter, result)]
-    command = [sys.executable, "-m", __name__, *arguments, how]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
-    )
-    if done.returncode:
-        raise AssertionError(f"PEFT does not load {adapter} on {base}:\n{done.stderr}")
-    return LoadedPair(
-        **json.loads(done.stdout.splitlines()[-1]), logits=load_file(result)["logits"]
-    )
+    values = forks.call(_load, base.resolve(), adapter.resolve(), result.resolve(), how)
+    return LoadedPair(**values, logits=load_file(result)["logits"])
 
 
-def _main(base: Path, adapter: Path, result: Path, how: str) -> None:
+def _load(base: Path, adapter: Path, result: Path, how: str) -> dict[str, Any]:
     model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto").eval()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -74,7 +56,7 @@ def _main(base: Path, adapter: Path, result: Path, how: str) -> None:
     if how == "peft":
         taken = get_peft_model_state_dict(model, save_embedding_layers=False)
     names = [name for name, _ in model.named_parameters()]
-    values = {
+    return {
         "on_patch_embedding": sorted(n for n in names if "patch_embed" in n and "default" in n),
         "adapted": sorted({n.partition(".lora_A.")[0] for n in names if ".lora_A." in n}),
         "ignored": sorted(
@@ -84,8 +66,3 @@ def _main(base: Path, adapter: Path, result: Path, how: str) -> None:
         ),
         "warnings": [str(each.message) for each in caught],
     }
-    print(json.dumps(values))
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -1,20 +1,12 @@
-"""What stock transformers says of loading a checkpoint, without a forward pass.
-
-`read_loading_info` runs this module as a program, in a process for each checkpoint, since
-transformers patches classes for the whole process.
-"""
+"""What stock transformers says of loading a checkpoint, without a forward pass."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.support import forks
 
 
 @dataclass(frozen=True)
@@ -55,25 +47,14 @@ def read_loading_info(
 
     Raises `AssertionError` with what transformers printed where it does not load it.
     """
-    command = [sys.executable, "-m", __name__, str(checkpoint.resolve()), model_class]
-    done = subprocess.run(
-        [*command, *(["as_on_gpu"] if as_on_gpu else [])],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "400"},
-        check=False,
-    )
-    if done.returncode:
-        raise AssertionError(f"transformers does not load {checkpoint}:\n{done.stderr}")
-    return LoadingInfo(**json.loads(done.stdout.splitlines()[-1]))
+    return forks.call(_load, str(checkpoint.resolve()), model_class, as_on_gpu)
 
 
-def _main(checkpoint: str, model_class: str, *options: str) -> None:
+def _load(checkpoint: str, model_class: str, as_on_gpu: bool) -> LoadingInfo:
     import transformers
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
-    if "as_on_gpu" in options:
+    if as_on_gpu:
         quantizer: Any = FineGrainedFP8HfQuantizer
         quantizer.validate_environment = lambda *_, **__: None
     auto_class = getattr(transformers, model_class)
@@ -82,16 +63,11 @@ def _main(checkpoint: str, model_class: str, *options: str) -> None:
         (name, module) for name, module in model.named_modules() if name.endswith(".linear_proj")
     ]
     name, module = projections[0] if projections else (None, None)
-    values = {
-        "missing": sorted(info["missing_keys"]),
-        "unexpected": sorted(info["unexpected_keys"]),
-        "mismatched": sorted(map(str, info["mismatched_keys"])),
-        "projection": name,
-        "projection_class": None if module is None else type(module).__name__,
-        "projection_dtype": None if module is None else str(module.weight.dtype),
-    }
-    print(json.dumps(values))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    return LoadingInfo(
+        missing=sorted(info["missing_keys"]),
+        unexpected=sorted(info["unexpected_keys"]),
+        mismatched=sorted(map(str, info["mismatched_keys"])),
+        projection=name,
+        projection_class=None if module is None else type(module).__name__,
+        projection_dtype=None if module is None else str(module.weight.dtype),
+    )
