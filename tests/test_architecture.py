@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,18 +165,19 @@ def test_the_module_runs_as_a_command(option: str) -> None:
 def test_no_command_needs_numpy(checkpoint: Path, tmp_path: Path) -> None:
     """It is not a dependency, although transformers always brings it."""
     program = (
-        "import sys; sys.modules['numpy'] = None; sys.argv[0] = 'conv2linear'; "
-        "from conv2linear.cli import main; main()"
+        "import json, sys; sys.modules['numpy'] = None; sys.argv[0] = 'conv2linear'; "
+        "from conv2linear.cli.app import run; "
+        "sys.exit(max(run(command) for command in json.loads(sys.argv[1])))"
     )
     linear, restored = tmp_path / "linear", tmp_path / "restored"
-    for arguments in (
+    commands = [
         ("convert", checkpoint, linear),
         ("verify", linear, "--source", checkpoint, "--checksums"),
         ("restore", linear, restored),
-    ):
-        done = run_python(program, *arguments)
-        assert done.code == 0, done.stderr
-        assert "Warning" not in done.stderr
+    ]
+    done = run_python(program, json.dumps(commands, default=str))
+    assert done.code == 0, done.stderr
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize("folder", ["conv2linear", "tests", "scripts"])

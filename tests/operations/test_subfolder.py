@@ -73,7 +73,8 @@ def projection_of(folder: Path, name: str) -> str:
     model, info = AutoModelForImageTextToText.from_pretrained(
         folder, subfolder=name, output_loading_info=True
     )
-    assert not (info["missing_keys"] or info["mismatched_keys"]), info
+    assert not info["missing_keys"]
+    assert not info["mismatched_keys"]
     return type(model.model.visual.patch_embed.linear_proj).__name__
 
 

@@ -44,16 +44,16 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 
 SHORT: tuple[tuple[Callable[[Harness, int], Tally], int], ...] = (
-    (kill, 16),
+    (kill, 8),
     (interrupt, 4),
     (fill_disk, 3),
     (lock_disk, 3),
-    (change_source, 6),
+    (change_source, 4),
     (run_twice, 3),
     (stop_hub, 1),
-    (kill_while_exchanging, 4),
+    (kill_while_exchanging, 3),
     (tamper_with_staging, 7),
-    (kill_on_tight_disk, 4),
+    (kill_on_tight_disk, 3),
     (kill_on_poor_disk, 3),
 )
 
