@@ -30,7 +30,7 @@ NAMES_IN_GUIDE = {
     "conv2linear.operations.verify.verify": ("CHECKS",),
     "conv2linear.operations.verify.subject": ("Subject",),
     "conv2linear.record.manifest": ("SCHEMA_VERSION",),
-    "conv2linear.cli.output": ("SCHEMA_VERSION",),
+    "conv2linear.cli.document": ("SCHEMA_VERSION",),
     "tests.support.models": ("GLM_TYPES", "OTHER_TYPES", "make_config"),
 }
 COMMANDS = [command.name or "" for command in app.registered_commands]

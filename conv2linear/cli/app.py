@@ -80,7 +80,8 @@ def run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):  # typer has no public base for its usage errors
             raise
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "conv2linear"
-        Output().error(error.format_message(), f"{command} --help")
-        return 2
+        path = context.command_path if context else "conv2linear"
+        command = context.info_name if context and context.parent else None
+        output = Output(command, json="--json" in arguments)
+        return output.fail(error.format_message(), f"{path} --help", exit_code=2)
     return code if isinstance(code, int) else 0

@@ -70,7 +70,7 @@ def bench_command(
     debug: Debug = False,
 ) -> None:
     """Measure Conv3d against the linear layer on the patches of real images, about a minute."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("bench", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.bench.bench import bench  # loads torch
         from conv2linear.operations.bench.inputs import BenchLimits
@@ -84,7 +84,7 @@ def bench_command(
         result = bench(checkpoint, device=device, dtype=dtype, limits=limits, progress=progress)
         if plot is not None:
             plot_bench(result, plot)
-    output.result("bench", {**result.to_dict(), "plot": plot}, _report(result, plot))
+    output.result({**result.to_dict(), "plot": plot}, _report(result, plot))
 
 
 def _report(bench: Bench, plot: Path | None) -> Group:

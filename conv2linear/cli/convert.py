@@ -93,7 +93,7 @@ def convert_command(
 
     An adapter of PEFT is moved to the linear version of its base.
     """
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("convert", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.convert import convert, plan_conversion  # not for --help
 
@@ -120,7 +120,7 @@ def convert_command(
                 **options,
             )
             values, rows = conversion.to_dict(), _rows(conversion)
-    output.result("convert", {"dry_run": dry_run, **values}, key_value_table(*rows))
+    output.result({"dry_run": dry_run, **values}, key_value_table(*rows))
 
 
 def _plan_rows(plan: ConversionPlan | AdapterPlan, out: str) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def engines_command(
     debug: Debug = False,
 ) -> None:
     """List the engines of this environment, and whether they load a linear checkpoint."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("engines", json=json, quiet=quiet, debug=debug)
     with output.running():
         from conv2linear.engines.detection import installed_engines, try_engine  # not for --help
 
@@ -55,7 +55,7 @@ def engines_command(
             raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"known are {known}")
         if run:
             statuses = [try_engine(status) for status in statuses]
-    output.result("engines", {"engines": [s.to_dict() for s in statuses]}, _table(statuses))
+    output.result({"engines": [s.to_dict() for s in statuses]}, _table(statuses))
     if engine is not None and not statuses[0].loads_linear:
         raise typer.Exit(2)
 

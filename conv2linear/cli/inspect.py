@@ -29,14 +29,14 @@ def inspect_command(
     debug: Debug = False,
 ) -> None:
     """Say what a checkpoint is and what converting it would take; only headers are read."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("inspect", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.inspect import inspect_checkpoint  # not for --help
 
         inspection = inspect_checkpoint(
             source, revision=revision, subfolder=subfolder, progress=progress
         )
-    output.result("inspect", inspection.to_dict(), key_value_table(*_rows(inspection)))
+    output.result(inspection.to_dict(), key_value_table(*_rows(inspection)))
 
 
 def _rows(inspection: Inspection) -> list[tuple[str, str]]:
@@ -58,7 +58,7 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         for e in inspection.embeddings
     ]
     rows += [
-        ("quantisation", inspection.quantization or "none"),
+        ("quantization", inspection.quantization or "none"),
         *([("skip list", _describe(inspection.skip_list))] if inspection.skip_list else []),
         (
             "size",

@@ -16,13 +16,12 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from conv2linear.cli.document import error_document, result_document
 from conv2linear.cli.format import format_text
 from conv2linear.cli.progress import RichProgress
 from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
-from conv2linear.result import to_json_value
 
-SCHEMA_VERSION = 1  # of the documents that --json prints
 _PIPE_WIDTH = 140  # nobody wraps lines in a log
 _NOT_DONE = 2
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the number of the signal
@@ -33,10 +32,21 @@ class _TerminatedError(BaseException):
 
 
 class Output:
-    """The one object that prints: a result as text or as JSON, progress, warnings and errors."""
+    """The one object that prints: a result as text or as JSON, progress, warnings and errors.
 
-    def __init__(self, *, json: bool = False, quiet: bool = False, debug: bool = False) -> None:
-        self.is_json, self.quiet, self.debug = json, quiet, debug
+    `command` is the name that JSON gives of it, None where there is no command.
+    """
+
+    def __init__(
+        self,
+        command: str | None = None,
+        *,
+        json: bool = False,
+        quiet: bool = False,
+        debug: bool = False,
+    ) -> None:
+        self.command, self.is_json, self.quiet, self.debug = command, json, quiet, debug
+        self._has_document = False  # on stdout, which gets one and no other
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
         self._err = Console(stderr=True, highlight=False)
 
@@ -57,15 +67,14 @@ class Output:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def result(self, command: str, values: Mapping[str, Any], human: RenderableType) -> None:
+    def result(self, values: Mapping[str, Any], human: RenderableType) -> None:
         """Print the result of a command: `values` as JSON if that was asked for, else `human`.
 
         `values` are what `Result.to_dict` gives; an option of the command line may join them.
         """
         try:
             if self.is_json:
-                document = {"schema_version": SCHEMA_VERSION, "command": command, **values}
-                print(json.dumps(to_json_value(document), indent=2, ensure_ascii=not is_utf8()))
+                self._print_document(result_document(self.command, values))
             else:
                 self._print_result(human)
             sys.stdout.flush()
@@ -85,6 +94,26 @@ class Output:
         if hint:
             self._err.print(f"[dim]hint: {escape(format_text(hint))}[/]", soft_wrap=True)
 
+    def fail(self, message: str, hint: str | None = None, *, exit_code: int) -> int:
+        """Print an error, under `--json` as the document too, and return its exit code.
+
+        Where the result is on stdout already, the exit code alone says that something failed later.
+        """
+        self.error(message, hint)
+        if self.is_json and not self._has_document:
+            document = error_document(self.command, message, hint=hint, exit_code=exit_code)
+            try:
+                self._print_document(document)
+                sys.stdout.flush()
+            except OSError as error:
+                self.unwritten(error)
+                give_up_stdout()
+        return exit_code
+
+    def _print_document(self, document: Mapping[str, Any]) -> None:
+        self._has_document = True
+        print(json.dumps(document, indent=2, ensure_ascii=not is_utf8()))
+
     def _print_result(self, human: RenderableType) -> None:
         if self._out.is_terminal:
             self._out.print(human)
@@ -96,17 +125,17 @@ class Output:
     def _report(self, error: BaseException) -> int:
         """Print an error, and return the exit code that it means."""
         if isinstance(error, Conv2LinearError):
-            self.error(str(error), error.hint)
-            return error.exit_code
+            return self.fail(str(error), error.hint, exit_code=error.exit_code)
         if isinstance(error, KeyboardInterrupt | _TerminatedError):
-            self.error("interrupted", "run again: what is done so far is used again")
-            return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _TERMINATED
+            code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _TERMINATED
+            hint = "run again: what is done so far is used again"
+            return self.fail("interrupted", hint, exit_code=code)
         if isinstance(error, OSError):
-            self.error(f"{error.filename or 'system'}: {error.strerror or error}")
-            return _NOT_DONE
+            message = f"{error.filename or 'system'}: {error.strerror or error}"
+            return self.fail(message, exit_code=_NOT_DONE)
         message = f"internal error: {type(error).__name__}: {error}"
-        self.error(message, "run again with --debug and report what it shows")
-        return _NOT_DONE
+        hint = "run again with --debug and report what it shows"
+        return self.fail(message, hint, exit_code=_NOT_DONE)
 
 
 def key_value_table(*rows: tuple[str, str]) -> Table:

@@ -62,7 +62,7 @@ def push_command(
     debug: Debug = False,
 ) -> None:
     """Verify CHECKPOINT and publish it on the Hub; what the source has is copied there."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("push", json=json, quiet=quiet, debug=debug)
     warnings.filterwarnings("ignore", module="huggingface_hub")  # this process is our own
     with output.running() as progress:
         from conv2linear.hub.client import quiet_client  # loads huggingface_hub
@@ -80,13 +80,9 @@ def push_command(
         else:
             result = push(checkpoint, repo_id, **options)
     if dry_run:
-        output.result(
-            "push", {"dry_run": True, **plan.to_dict()}, key_value_table(*_plan_rows(plan))
-        )
+        output.result({"dry_run": True, **plan.to_dict()}, key_value_table(*_plan_rows(plan)))
     else:
-        output.result(
-            "push", {"dry_run": False, **result.to_dict()}, key_value_table(*_rows(result))
-        )
+        output.result({"dry_run": False, **result.to_dict()}, key_value_table(*_rows(result)))
 
 
 def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:

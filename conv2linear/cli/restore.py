@@ -34,14 +34,14 @@ def restore_command(
     debug: Debug = False,
 ) -> None:
     """Undo a conversion: with its record, every file comes back byte for byte."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("restore", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.restore import restore  # not for --help
 
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
         )
-    output.result("restore", restoration.to_dict(), key_value_table(*_rows(restoration)))
+    output.result(restoration.to_dict(), key_value_table(*_rows(restoration)))
 
 
 def _rows(restoration: Restoration) -> list[tuple[str, str]]:

@@ -88,7 +88,7 @@ def verify_command(
     debug: Debug = False,
 ) -> None:
     """Check that a linear checkpoint is sound; exit 0 only if nothing failed."""
-    output = Output(json=json, quiet=quiet, debug=debug)
+    output = Output("verify", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.verify.report import check_report  # not for --help
         from conv2linear.operations.verify.verify import verify
@@ -105,7 +105,7 @@ def verify_command(
             workers=workers,
             progress=progress,
         )
-    output.result("verify", verification.to_dict(), _table(verification))
+    output.result(verification.to_dict(), _table(verification))
     if report is not None:
         _write_report(output, verification, report)
     if not verification.passed:

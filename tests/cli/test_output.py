@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 import typer
 
-from conv2linear.cli.output import SCHEMA_VERSION, Output, key_value_table
+from conv2linear.cli.document import SCHEMA_VERSION
+from conv2linear.cli.format import format_text
+from conv2linear.cli.output import Output, key_value_table
 from conv2linear.errors import CheckFailedError, Conv2LinearError, OutputError
+from tests.support.schemas import assert_follows_schema
 
 MODES: dict[str, dict[str, bool]] = {
     "human": {},
@@ -40,7 +43,7 @@ def _plain_and_unchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run(error: BaseException | None, mode: str) -> int:
     """Run a command that says all it can say, then fails or succeeds; return its exit code."""
-    output = Output(**MODES[mode])
+    output = Output("inspect", **MODES[mode])
     try:
         with output.running() as progress:
             progress.step("write", 2000)
@@ -48,7 +51,7 @@ def run(error: BaseException | None, mode: str) -> int:
             progress.advance(1000)
             if error:
                 raise error
-        output.result("inspect", {"size": 3, "path": Path("a")}, HUMAN)
+        output.result({"size": 3, "path": Path("a")}, HUMAN)
     except typer.Exit as ended:
         return ended.exit_code
     return 0
@@ -108,7 +111,17 @@ def test_an_error_is_one_line_and_an_exit_code(
     error, code, lines = ERRORS[kind]
     assert run(error, mode) == code
     stdout, stderr = capsys.readouterr()
-    assert stdout == ""
+    if mode == "json":
+        document = json.loads(stdout)
+        assert_follows_schema(document)
+        assert document["error"]["exit_code"] == code
+        assert format_text(document["error"]["message"]) == lines[0].removeprefix("error: ")
+        assert [document["error"]["hint"]] == [
+            *(line.removeprefix("hint: ") for line in lines[1:]),
+            None,
+        ][:1]
+    else:
+        assert stdout == ""
     assert stderr.splitlines()[-len(lines) :] == lines
     assert ("Traceback" in stderr) == (mode == "debug")
     assert ("raise error" in stderr) == (mode == "debug")
@@ -130,7 +143,7 @@ def test_an_exit_code_of_the_command_passes_through(capsys: pytest.CaptureFixtur
 
 
 def test_json_is_strict_and_keeps_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(json=True).result("bench", {"error": float("inf"), "name": "模型 é"}, HUMAN)
+    Output("bench", json=True).result({"error": float("inf"), "name": "模型 é"}, HUMAN)
     stdout = capsys.readouterr().out
     assert "模型 é" in stdout
 
@@ -143,15 +156,28 @@ def test_json_is_strict_and_keeps_text_as_it_is(capsys: pytest.CaptureFixture[st
 def test_a_table_shows_control_characters_and_markup_as_text(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Output().result("x", {}, key_value_table(("[red]a", "\x1b[0m [b]c[/b]\u202e")))
+    Output().result({}, key_value_table(("[red]a", "\x1b[0m [b]c[/b]\u202e")))
     assert capsys.readouterr().out == "[red]a  \\x1b[0m [b]c[/b]\\u202e\n"
+
+
+def test_what_fails_after_the_result_adds_no_second_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = Output("verify", json=True)
+    output.result({"a": 1}, HUMAN)
+    with pytest.raises(typer.Exit) as ended, output.running():
+        raise OutputError("no report")
+    assert ended.value.exit_code == 2
+    stdout, stderr = capsys.readouterr()
+    assert json.loads(stdout)["a"] == 1
+    assert stderr == "error: no report\n"
 
 
 def test_a_reader_that_has_gone_is_not_an_error_to_report() -> None:
     code = (
         "import os, sys, typer; from conv2linear.cli.output import *\n"
         "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
-        "try: Output(json=True).result('x', {'a': 1}, '')\n"
+        "try: Output(json=True).result({'a': 1}, '')\n"
         "except typer.Exit as ended: sys.exit(ended.exit_code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

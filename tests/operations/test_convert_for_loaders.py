@@ -229,7 +229,7 @@ def test_fp8_without_the_entry_is_quantised_on_a_gpu(tmp_path: Path, out: Path) 
         lambda c: c["quantization_config"].update(modules_to_not_convert=["lm_head"]),
     )
     assert read_loading_info(out, as_on_gpu=True).projection_class == "FP8Linear"
-    assert outcomes(out)["quantisation"][0] == "fail"
+    assert outcomes(out)["quantization"][0] == "fail"
 
 
 def test_the_entry_of_earlier_versions_still_verifies(tmp_path: Path, out: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_entry_of_earlier_versions_still_verifies(tmp_path: Path, out: Path)
     edit_json(out / MANIFEST, as_before)
     found = outcomes(out, source=source)
     assert {outcome for outcome, _ in found.values()} <= {"pass", "skip"}
-    assert found["quantisation"][0] == found["recorded edits"][0] == "pass"
+    assert found["quantization"][0] == found["recorded edits"][0] == "pass"
 
 
 @pytest.mark.parametrize("values", [{}, {"llm_int8_skip_modules": []}, {"quant_method": None}])

@@ -68,7 +68,7 @@ def test_a_skip_list_with_the_entries_of_another_version_is_what_it_was(
 ) -> None:
     text = changed_config(linear, add_another_entry)
     pretend_version(linear, "0.0.1", config=text, card="# A card as that version wrote it\n")
-    assert failed(linear, source=source, checksums=True) <= {"quantisation"}
+    assert failed(linear, source=source, checksums=True) <= {"quantization"}
 
 
 def test_by_this_version_s_own_rules_it_is_a_fault(linear: Path, source: Path) -> None:

@@ -18,6 +18,7 @@ NAMES = {
     *("setup", "test", "demo", "cuda"),
     *("benchmark", "chaos", "fuzz", "mutate", "check_engine", "hub_traffic"),
     "model_types",
+    "schemas",
     "check_transformers",
 }
 

@@ -9,8 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from tests.support.schemas import assert_follows_schema
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,11 @@ class Finished:
 
     @property
     def json(self) -> Any:
-        """The one JSON document on stdout."""
-        return json.loads(self.stdout)
+        """The one JSON document on stdout; what a command prints follows its schema."""
+        document = json.loads(self.stdout)
+        if isinstance(document, dict) and "command" in document and find_spec("jsonschema"):
+            assert_follows_schema(document)  # a GPU machine may lack jsonschema
+        return document
 
     def assert_refused(self, *words: str, code: int = 2) -> None:
         """Check that it ended with one line of error that has these words, and a hint at most."""

@@ -62,7 +62,7 @@ CHECKS = (
     NamedCheck("files", check_files),
     NamedCheck("layout", check_layout, (need_checkpoint,)),
     NamedCheck("config", check_config, (need_checkpoint,)),
-    NamedCheck("quantisation", check_quantization, (need_checkpoint,)),
+    NamedCheck("quantization", check_quantization, (need_checkpoint,)),
     NamedCheck("skip list", check_skip_list, (need_checkpoint,)),
     NamedCheck("recorded tensors", check_recorded_tensors, (need_record, need_checkpoint)),
     NamedCheck("recorded files", check_recorded_files, (need_record,)),

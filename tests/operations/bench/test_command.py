@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from conv2linear.cli.app import app, run
+from conv2linear.cli.document import SCHEMA_VERSION
 from conv2linear.operations.bench.inputs import BenchLimits
 from tests.operations.bench.conftest import Plant
 from tests.support.processes import RunCli
@@ -62,7 +63,7 @@ def test_bench_prints_one_json_document(
     chart = tmp_path / "chart.svg"
     assert run_bench("--device", "cpu", "--dtype", "bf16", "--json", "--plot", str(chart)) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == SCHEMA_VERSION
     assert document["command"] == "bench"
     assert document["environment"]["torch"] == torch.__version__
     measurement = document["measurements"][0]

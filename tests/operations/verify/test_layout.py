@@ -80,4 +80,4 @@ def test_a_skip_list_without_the_layer_fails(tiny_model: TinyModel, tmp_path: Pa
 
     edit_json(tmp_path / "linear" / "config.json", empty)
     verification = verify(tmp_path / "linear", device="cpu")
-    assert "quantisation" in {c.name for c in verification.failed}
+    assert "quantization" in {c.name for c in verification.failed}
