@@ -16,9 +16,16 @@ from typing import TYPE_CHECKING, Any
 from conv2linear.version import __version__
 
 if TYPE_CHECKING:
+    from conv2linear.checkpoint.adapter.config import AdapterConfig
+    from conv2linear.checkpoint.adapter.layer import AdapterPart, LayerTensor
+    from conv2linear.checkpoint.adapter.peft_adapter import Adapter
     from conv2linear.checkpoint.checkpoint import Checkpoint
     from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
+    from conv2linear.checkpoint.config import ModelConfig
+    from conv2linear.checkpoint.header import Header, TensorInfo
+    from conv2linear.checkpoint.index import ShardList
     from conv2linear.checkpoint.loaders import Loader
+    from conv2linear.checkpoint.model_types import Geometry, ModelType
     from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
     from conv2linear.checkpoint.quantization.skip_list_audit import SkipListAudit
     from conv2linear.cli.progress import RichProgress
@@ -71,18 +78,26 @@ if TYPE_CHECKING:
         CheckRecord,
         EditRecord,
         FileRecord,
+        LeftOutRecord,
         Manifest,
         ShardRecord,
         TensorRecord,
         parse_manifest,
     )
     from conv2linear.result import Result
-    from conv2linear.sources.base import FileInfo, Origin
+    from conv2linear.sources.base import FileInfo, Origin, Repository
 
 _NAMES_OF_MODULES = {
+    "checkpoint.adapter.config": ("AdapterConfig",),
+    "checkpoint.adapter.layer": ("AdapterPart", "LayerTensor"),
+    "checkpoint.adapter.peft_adapter": ("Adapter",),
     "checkpoint.checkpoint": ("Checkpoint",),
     "checkpoint.compatibility": ("Evidence", "Loading", "Support"),
+    "checkpoint.config": ("ModelConfig",),
+    "checkpoint.header": ("Header", "TensorInfo"),
+    "checkpoint.index": ("ShardList",),
     "checkpoint.loaders": ("Loader",),
+    "checkpoint.model_types": ("Geometry", "ModelType"),
     "checkpoint.patch_embedding": ("Layout", "PatchEmbedding"),
     "checkpoint.quantization.skip_list_audit": ("SkipListAudit",),
     "cli.progress": ("RichProgress",),
@@ -135,20 +150,24 @@ _NAMES_OF_MODULES = {
         "CheckRecord",
         "EditRecord",
         "FileRecord",
+        "LeftOutRecord",
         "Manifest",
         "ShardRecord",
         "TensorRecord",
         "parse_manifest",
     ),
     "result": ("Result",),
-    "sources.base": ("FileInfo", "Origin"),
+    "sources.base": ("FileInfo", "Origin", "Repository"),
 }
 _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
     "Action",
+    "Adapter",
+    "AdapterConfig",
     "AdapterConversion",
     "AdapterInspection",
+    "AdapterPart",
     "AdapterPlan",
     "AdapterTensor",
     "BadCheckpointError",
@@ -176,17 +195,23 @@ __all__ = [
     "FileChange",
     "FileInfo",
     "FileRecord",
+    "Geometry",
+    "Header",
     "HubError",
     "InputSize",
     "InspectedEmbedding",
     "Inspection",
     "LayerError",
     "LayerResult",
+    "LayerTensor",
     "Layout",
+    "LeftOutRecord",
     "Loader",
     "Loading",
     "Manifest",
     "Measurement",
+    "ModelConfig",
+    "ModelType",
     "NoProgress",
     "NothingToConvertError",
     "Operation",
@@ -198,9 +223,11 @@ __all__ = [
     "Progress",
     "PushPlan",
     "PushResult",
+    "Repository",
     "Restoration",
     "Result",
     "RichProgress",
+    "ShardList",
     "ShardRecord",
     "SkipListAudit",
     "SourceChangedError",
@@ -209,6 +236,7 @@ __all__ = [
     "Step",
     "StrPath",
     "Support",
+    "TensorInfo",
     "TensorRecord",
     "Timing",
     "Tower",

@@ -10,9 +10,10 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -83,6 +84,25 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
     first = documentation.splitlines()[0]
     assert first
     assert not first.startswith(f"{name}("), "only what dataclass writes"
+
+
+def classes_in(annotation: Any) -> Iterator[type]:
+    """Yield the classes of this package that an annotation names, at any depth."""
+    if inspect.isclass(annotation) and annotation.__module__.startswith("conv2linear"):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from classes_in(argument)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_type_that_a_public_field_has_is_public(name: str) -> None:
+    """What a caller holds in hand, the caller can annotate."""
+    kind = PUBLIC[name]
+    if not is_dataclass(kind):
+        return
+    hints = get_type_hints(kind)
+    reached = {each for field in fields(kind) for each in classes_in(hints[field.name])}
+    assert {each.__name__ for each in reached} <= set(conv2linear.__all__)
 
 
 def parameters_of(function: Callable[..., Any]) -> list[str]:

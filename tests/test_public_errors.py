@@ -89,6 +89,12 @@ def test_an_option_that_makes_no_sense_is_a_conv2linear_error(
     assert sorted(tmp_path.iterdir()) == [checkpoint]
 
 
+@pytest.mark.parametrize("limits", [3, "short", {"budget_s": 1}, 0], ids=str)
+def test_limits_of_another_type_are_a_conv2linear_error(limits: Any) -> None:
+    with pytest.raises(Conv2LinearError, match="expected a BenchLimits"):
+        conv2linear.bench(limits=limits)
+
+
 @pytest.mark.parametrize("revision", ["a\0", "\ud800", "a\nb", 3, b"main"], ids=ascii)
 def test_a_revision_that_no_commit_can_have_is_a_conv2linear_error(
     revision: Any, checkpoint: Path, tmp_path: Path

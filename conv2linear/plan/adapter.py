@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME, PICKLED_WEIGHTS_NAME
 from conv2linear.checkpoint.adapter.config import ADAPTER_CONFIG_NAME, AdapterConfig
-from conv2linear.checkpoint.adapter.layer import Part, module_in
+from conv2linear.checkpoint.adapter.layer import AdapterPart, module_in
 from conv2linear.checkpoint.adapter.matching import is_targeted
 from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.compatibility import Loading
@@ -114,7 +114,7 @@ def move_header(adapter: Adapter, to: Layout, *, base: Geometry | None = None) -
     """
     if not adapter.tensors:
         return None
-    needs_kernel = any(t.is_map and t.part is not Part.LORA_B for t in adapter.tensors)
+    needs_kernel = any(t.is_map and t.part is not AdapterPart.LORA_B for t in adapter.tensors)
     if to is Layout.CONV3D and needs_kernel and base is None:
         raise BadCheckpointError(
             f"{adapter.repository.label}: without a record only the base's config.json says which "
@@ -132,9 +132,9 @@ def refuse_other_sizes(adapter: Adapter, base: Geometry) -> None:
     linear = adapter.layout is Layout.LINEAR
     for tensor in adapter.tensors:
         shape = tensor.info.shape
-        if tensor.part in (Part.LORA_A, Part.WEIGHT, Part.BASE_WEIGHT):
+        if tensor.part in (AdapterPart.LORA_A, AdapterPart.WEIGHT, AdapterPart.BASE_WEIGHT):
             found, expected = shape[1:], base.linear_shape[1:] if linear else base.kernel_shape[1:]
-        elif tensor.part is Part.LORA_B:
+        elif tensor.part is AdapterPart.LORA_B:
             found, expected = shape[:1], (base.embed_dim,)
         else:
             continue

@@ -16,7 +16,7 @@ from conv2linear.checkpoint.adapter.config import (
     AdapterConfig,
     parse_adapter_config,
 )
-from conv2linear.checkpoint.adapter.layer import LayerTensor, Part, module_in
+from conv2linear.checkpoint.adapter.layer import AdapterPart, LayerTensor, module_in
 from conv2linear.checkpoint.adapter.matching import (
     is_all_linear,
     is_excluded,
@@ -60,14 +60,14 @@ def move_adapter_config(
         # One suffix covers the layer under the names of every class that loads the base.
         is_only = len(modules) == 1 and not values.get("layers_to_transform")
         layer = _MovedLayer(module, to, entry=_SUFFIXES[to] if is_only else module_in(module, to))
-        if Part.WEIGHT in parts:
+        if AdapterPart.WEIGHT in parts:
             values |= layer.save(values)
         elif is_saved(values, layer.name):
             raise _unsupported(f"modules_to_save names {layer.name}, and there is no copy of it")
-        if Part.LORA_A in parts:
+        if AdapterPart.LORA_A in parts:
             _refuse_linear_only(values)
             values |= layer.target(values, adapted)
-            values |= layer.scale(values, rank=parts[Part.LORA_A].info.shape[0])
+            values |= layer.scale(values, rank=parts[AdapterPart.LORA_A].info.shape[0])
         elif is_targeted(values, layer.name, is_linear=to is Layout.LINEAR):
             values |= layer.exclude(values)
     text = config.text

@@ -177,12 +177,12 @@ def _engines() -> Schema:
 
 
 def _error() -> Schema:
-    error = {
+    error: dict[str, Schema] = {
         "message": {"type": "string"},
         "hint": {"type": ["string", "null"]},
         "exit_code": {"enum": [1, 2, 130, 143]},
     }
-    command = {
+    command: Schema = {
         "description": "null where the arguments name no command",
         "enum": [*_COMMANDS, None],
     }

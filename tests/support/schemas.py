@@ -13,7 +13,7 @@ def validator(name: str) -> Any:
     """Return what checks a document by the schema `name`, by jsonschema."""
     from jsonschema import Draft202012Validator
 
-    text = files("conv2linear").joinpath("schemas", f"{name}.json").read_text("utf-8")
+    text = (files("conv2linear") / "schemas" / f"{name}.json").read_text("utf-8")
     schema = json.loads(text)
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)

@@ -23,7 +23,7 @@ _LAYER = re.compile(r"(?P<module>(?:.*\.)?patch_embed\.(?P<name>proj|linear_proj
 _PREFIX = "base_model.model."  # of every name that PEFT saves
 
 
-class Part(TextEnum):
+class AdapterPart(TextEnum):
     """What a tensor of an adapter is to the layer that it belongs to."""
 
     LORA_A = "lora_A"
@@ -37,17 +37,27 @@ class Part(TextEnum):
 
 # What stands behind the module's name; an adapter's own name may be in it.
 _PARTS = {
-    Part.LORA_A: r"lora_A(?:\.[^.]+)?\.weight",
-    Part.LORA_B: r"lora_B(?:\.[^.]+)?\.weight",
-    Part.LORA_B_BIAS: r"lora_B(?:\.[^.]+)?\.bias",
-    Part.MAGNITUDE: r"lora_magnitude_vector(?:\.[^.]+){0,2}",
-    Part.WEIGHT: r"(?:modules_to_save\.[^.]+\.)?weight",
-    Part.BASE_WEIGHT: r"base_layer\.weight",
-    Part.BIAS: r"(?:modules_to_save\.[^.]+\.|base_layer\.)?bias",
+    AdapterPart.LORA_A: r"lora_A(?:\.[^.]+)?\.weight",
+    AdapterPart.LORA_B: r"lora_B(?:\.[^.]+)?\.weight",
+    AdapterPart.LORA_B_BIAS: r"lora_B(?:\.[^.]+)?\.bias",
+    AdapterPart.MAGNITUDE: r"lora_magnitude_vector(?:\.[^.]+){0,2}",
+    AdapterPart.WEIGHT: r"(?:modules_to_save\.[^.]+\.)?weight",
+    AdapterPart.BASE_WEIGHT: r"base_layer\.weight",
+    AdapterPart.BIAS: r"(?:modules_to_save\.[^.]+\.|base_layer\.)?bias",
 }
 _DIMENSIONS = {
-    Layout.CONV3D: {Part.LORA_A: 5, Part.LORA_B: 5, Part.MAGNITUDE: 5, Part.WEIGHT: 5},
-    Layout.LINEAR: {Part.LORA_A: 2, Part.LORA_B: 2, Part.MAGNITUDE: 1, Part.WEIGHT: 2},
+    Layout.CONV3D: {
+        AdapterPart.LORA_A: 5,
+        AdapterPart.LORA_B: 5,
+        AdapterPart.MAGNITUDE: 5,
+        AdapterPart.WEIGHT: 5,
+    },
+    Layout.LINEAR: {
+        AdapterPart.LORA_A: 2,
+        AdapterPart.LORA_B: 2,
+        AdapterPart.MAGNITUDE: 1,
+        AdapterPart.WEIGHT: 2,
+    },
 }
 
 
@@ -58,13 +68,18 @@ class LayerTensor:
     name: str
     module: str
     layout: Layout
-    part: Part
+    part: AdapterPart
     info: TensorInfo
 
     @property
     def is_map(self) -> bool:
         """Whether it is the weight of a layer, and so another map if its values are mixed up."""
-        return self.part in (Part.LORA_A, Part.LORA_B, Part.WEIGHT, Part.BASE_WEIGHT)
+        return self.part in (
+            AdapterPart.LORA_A,
+            AdapterPart.LORA_B,
+            AdapterPart.WEIGHT,
+            AdapterPart.BASE_WEIGHT,
+        )
 
     @property
     def geometry(self) -> Geometry:
@@ -85,14 +100,14 @@ class LayerTensor:
         `kernel` is `[C, T, P, P]` of the patch embedding, which the linear layout does not show.
         """
         shape = self.info.shape
-        if layout is self.layout or self.part in (Part.BIAS, Part.LORA_B_BIAS):
+        if layout is self.layout or self.part in (AdapterPart.BIAS, AdapterPart.LORA_B_BIAS):
             return shape
-        if self.part is Part.MAGNITUDE:
+        if self.part is AdapterPart.MAGNITUDE:
             size = math.prod(shape)
             return (size,) if layout is Layout.LINEAR else (1, size, 1, 1, 1)
         if layout is Layout.LINEAR:
             return (shape[0], math.prod(shape[1:]))
-        return (*shape, 1, 1, 1) if self.part is Part.LORA_B else (shape[0], *kernel)
+        return (*shape, 1, 1, 1) if self.part is AdapterPart.LORA_B else (shape[0], *kernel)
 
 
 def module_in(module: str, layout: Layout) -> str:
@@ -142,12 +157,12 @@ def _read_tensor(name: str, match: re.Match[str], info: TensorInfo, peft_type: s
 
 def _check_shape(tensor: LayerTensor) -> None:
     shape, part = tensor.info.shape, tensor.part
-    key = Part.WEIGHT if part is Part.BASE_WEIGHT else part
+    key = AdapterPart.WEIGHT if part is AdapterPart.BASE_WEIGHT else part
     expected = _DIMENSIONS[tensor.layout].get(key, 1)
     fits = len(shape) == expected and 0 not in shape
     if fits and tensor.layout is Layout.CONV3D:
-        is_kernel = key in (Part.LORA_A, Part.WEIGHT)
-        is_point = {Part.LORA_B: shape[2:], Part.MAGNITUDE: (*shape[:1], *shape[2:])}
+        is_kernel = key in (AdapterPart.LORA_A, AdapterPart.WEIGHT)
+        is_point = {AdapterPart.LORA_B: shape[2:], AdapterPart.MAGNITUDE: (*shape[:1], *shape[2:])}
         fits = shape[-1] == shape[-2] if is_kernel else set(is_point.get(part, ())) <= {1}
     if not fits:
         raise UnsupportedCheckpointError(
@@ -176,22 +191,26 @@ def _check_module(tensors: list[LayerTensor]) -> None:
     if len(parts) < len(tensors):
         names = [tensor.name for tensor in tensors if parts[tensor.part] is not tensor]
         raise _contradiction(f"{names[0]}: the adapter has this part of the layer twice")
-    a, b = parts.get(Part.LORA_A), parts.get(Part.LORA_B)
+    a, b = parts.get(AdapterPart.LORA_A), parts.get(AdapterPart.LORA_B)
     if (a is None) != (b is None):
-        here, missing = (a, Part.LORA_B) if a else (b, Part.LORA_A)
+        here, missing = (a, AdapterPart.LORA_B) if a else (b, AdapterPart.LORA_A)
         raise _contradiction(f"{here.name if here else ''}: its {missing} is missing")
     if a and b and a.info.shape[0] != b.info.shape[1]:
         raise _contradiction(
             f"{a.name} has rank {a.info.shape[0]}, {b.name} has rank {b.info.shape[1]}"
         )
-    if a is None and (extra := parts.get(Part.MAGNITUDE) or parts.get(Part.LORA_B_BIAS)):
-        raise _contradiction(f"{extra.name}: its {Part.LORA_A} and {Part.LORA_B} are missing")
+    if a is None and (
+        extra := parts.get(AdapterPart.MAGNITUDE) or parts.get(AdapterPart.LORA_B_BIAS)
+    ):
+        raise _contradiction(
+            f"{extra.name}: its {AdapterPart.LORA_A} and {AdapterPart.LORA_B} are missing"
+        )
     sizes = {
         tensor.name: math.prod(tensor.info.shape)
-        if tensor.part in (Part.MAGNITUDE, Part.BIAS, Part.LORA_B_BIAS)
+        if tensor.part in (AdapterPart.MAGNITUDE, AdapterPart.BIAS, AdapterPart.LORA_B_BIAS)
         else tensor.info.shape[0]
         for tensor in tensors
-        if tensor.part is not Part.LORA_A
+        if tensor.part is not AdapterPart.LORA_A
     }
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{name} has {size}" for name, size in sorted(sizes.items()))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
 from conv2linear.checkpoint.adapter.config import ADAPTER_CONFIG_NAME, parse_adapter_config
-from conv2linear.checkpoint.adapter.layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.layer import AdapterPart, LayerTensor
 from conv2linear.checkpoint.adapter.matching import is_saved, is_targeted, pattern_value
 from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import TensorInfo
@@ -61,15 +61,15 @@ def check_adapter_targets(subject: Subject) -> str:
     values, unknown = adapter.config.values, False
     for module in adapter.modules:
         parts = {t.part: t for t in adapter.tensors if t.module == module}
-        if Part.WEIGHT in parts and not is_saved(values, module):
+        if AdapterPart.WEIGHT in parts and not is_saved(values, module):
             raise CheckFailedError(f"modules_to_save does not name {module}: PEFT drops its copy")
-        if Part.LORA_A in parts:
+        if AdapterPart.LORA_A in parts:
             is_found = is_targeted(values, module, is_linear=True)
             if is_found is False:
                 raise CheckFailedError(
                     f"target_modules does not match {module}: PEFT drops its LoRA"
                 )
-            rank = parts[Part.LORA_A].info.shape[0]
+            rank = parts[AdapterPart.LORA_A].info.shape[0]
             expected = pattern_value(values, "rank_pattern", module, values.get("r", 8))
             if expected not in (None, rank):
                 raise CheckFailedError(f"{module} has rank {rank}, but the config says {expected}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
-from conv2linear.checkpoint.adapter.layer import LayerTensor, Part
+from conv2linear.checkpoint.adapter.layer import AdapterPart, LayerTensor
 from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.model_types import Geometry
@@ -22,7 +22,7 @@ from conv2linear.progress import Progress
 if TYPE_CHECKING:
     from conv2linear.equivalence.load import StoredLayer
 
-_BIASES = {Part.LORA_B: Part.LORA_B_BIAS, Part.WEIGHT: Part.BIAS}
+_BIASES = {AdapterPart.LORA_B: AdapterPart.LORA_B_BIAS, AdapterPart.WEIGHT: AdapterPart.BIAS}
 
 
 def compare_maps(

@@ -72,9 +72,11 @@ def bench(
         progress: told of steps and warnings.
 
     Raises `CheckFailedError` where the linear layer exceeds its bound, `DeviceError` where torch
-    does not find `device`, `Conv2LinearError` for another `dtype`, and what `inspect_checkpoint`
-    raises.
+    does not find `device`, `Conv2LinearError` for another `dtype` or for `limits` of another type,
+    and what `inspect_checkpoint` raises.
     """
+    if not isinstance(limits, BenchLimits | None):
+        raise Conv2LinearError(f"limits is {limits!r}, expected a BenchLimits", hint="or None")
     limits, progress = limits or BenchLimits(), RecordedProgress(progress)
     if dtype is not None and dtype not in list(DTYPES):
         raise Conv2LinearError(f"dtype {dtype!r} is not known", hint=f"use {', '.join(DTYPES)}")
