@@ -13,6 +13,7 @@ from typer.models import OptionInfo
 
 import conv2linear
 from conv2linear.cli.app import app, run
+from conv2linear.cli.document import SCHEMA_VERSION
 from conv2linear.cli.format import format_bytes, format_text
 from conv2linear.cli.help import GROUPS
 from conv2linear.cli.versions import read_build
@@ -173,7 +174,7 @@ def test_every_option_has_a_name_of_its_own(command: str) -> None:
 
 def test_engines_prints_what_the_function_returns(run_here: RunCli) -> None:
     engines = [status.to_dict() for status in conv2linear.installed_engines()]
-    expected = {"schema_version": 1, "command": "engines", "engines": engines}
+    expected = {"schema_version": SCHEMA_VERSION, "command": "engines", "engines": engines}
     assert run_here("engines", "--json").json == expected
     human = run_here("engines").stdout
     assert all(engine["name"] in human for engine in engines)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conv2linear import convert
+from conv2linear.cli.document import SCHEMA_VERSION
 from conv2linear.operations.conversion import Conversion
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import (
@@ -105,7 +106,7 @@ def test_convert_prints_one_json_document(checkpoint: Path, out: Path, run_cli: 
     assert done.code == 0
     assert done.stderr == ""
     document = done.json
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == SCHEMA_VERSION
     assert document["command"] == "convert"
     assert document["dry_run"] is False
     assert document["out"] == str(out)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from conv2linear import convert, inspect_checkpoint
 from conv2linear.checkpoint.header import read_header
+from conv2linear.cli.document import SCHEMA_VERSION
 from tests.operations.cases import CASES
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import (
@@ -74,7 +75,7 @@ def test_inspect_prints_one_json_document(checkpoint: Path, run_cli: RunCli) -> 
     assert done.code == 0
     assert done.stderr == ""
     document = done.json
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == SCHEMA_VERSION
     assert document["command"] == "inspect"
     assert document["source"] == str(checkpoint)
     assert document["layout"] == "conv3d"

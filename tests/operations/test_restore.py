@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conv2linear import convert, inspect_checkpoint, restore
+from conv2linear.cli.document import SCHEMA_VERSION
 from conv2linear.errors import CheckFailedError, NothingToConvertError, OutputError
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import hashes, shard_with, split_shard
@@ -178,7 +179,7 @@ def test_the_command_line_says_what_came_back(
     convert(checkpoint, tmp_path / "linear", device="cpu")
     done = run_here("restore", tmp_path / "linear", tmp_path / "restored", "--json")
     assert done.code == 0
-    assert done.json["schema_version"] == 1
+    assert done.json["schema_version"] == SCHEMA_VERSION
     assert done.json["exact"]
     actions = {file["name"]: file["action"] for file in done.json["files"]}
     assert actions["config.json"] == "edit"
