@@ -22,11 +22,12 @@ from conv2linear.plan.restore import RestorationPlan, plan_restoration
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.comparison import (
     changed,
+    read_intact_manifest,
     recover_git_attributes,
     refuse_changed_edits,
     refuse_changed_listing,
 )
-from conv2linear.record.converted import read_converted, read_manifest
+from conv2linear.record.converted import read_converted
 from conv2linear.record.manifest import Manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
 from conv2linear.sources.base import Repository, read_optional_text, read_text
@@ -68,7 +69,7 @@ def restore(
     repository = open_source(checkpoint)
     if is_adapter(repository.files):
         return restore_adapter(repository, target, writing, told=told)
-    manifest = read_manifest(repository)
+    manifest = read_intact_manifest(repository)
     plan = _open_and_plan(repository, manifest)
     new = NewOutput(
         names=frozenset(file.name for file in plan.files),

@@ -13,6 +13,7 @@ from conv2linear.files.hash import hash_file
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.convert import ConversionPlan
 from conv2linear.plan.edits import convert_model_card
+from conv2linear.record.consistency import complete_listing
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
     SMALL_BYTES,
@@ -99,7 +100,7 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
         ),
         loaders=plan.loaders,
     )
-    return ConversionRecord(manifest, texts)
+    return ConversionRecord(complete_listing(manifest), texts)
 
 
 def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator[TensorRecord]:

@@ -66,6 +66,8 @@ def _original_header(adapter: Adapter, manifest: Manifest) -> Header | None:
     if record is None:
         return None
     found = adapter.header
+    if {tensor.name for tensor in adapter.tensors} != {tensor.name for tensor in manifest.tensors}:
+        raise changed("the tensors of the patch embedding are not those on record")
     if found.sha256 != record.header_sha256_after:
         raise changed(f"the header of {record.name} is not the one on record")
     data_bytes = max((info.data_offsets[1] for info in found.tensors.values()), default=0)

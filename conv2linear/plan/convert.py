@@ -35,9 +35,9 @@ _NONE: Mapping[str, bytes | None] = MappingProxyType({})
 class ConversionOptions:
     """What a caller decides about the content of the output.
 
-    `changed_only` leaves out the files that do not change, `model_card` adds a section to
-    README.md, `allow_unsafe_quantization` converts although the result may not load. `loaders` are
-    those that the output is made for.
+    `changed_only` leaves out the files that do not change, if there are any, `model_card` adds a
+    section to README.md, `allow_unsafe_quantization` converts although the result may not load.
+    `loaders` are those that the output is made for.
     """
 
     changed_only: bool = False
@@ -120,11 +120,12 @@ def build_plan(
     )
     changed = {file.name for file in planned if file.action in (Action.RESHAPE, Action.EDIT)}
     stale = find_stale(attestations, files=checkpoint.files, changed={*changed, MANIFEST_NAME})
+    planned = tuple(_leave_out(file, stale, attestations) for file in planned)
     return ConversionPlan(
         checkpoint=checkpoint,
-        planned=tuple(_leave_out(file, stale, attestations) for file in planned),
+        planned=planned,
         texts={checkpoint.config_name: config.text},
-        partial=options.changed_only,
+        partial=any(file.action is Action.NOT_WRITTEN for file in planned),
         loaders=options.loaders,
         compatibility=assess(traits),
         warnings=(

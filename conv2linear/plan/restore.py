@@ -12,7 +12,7 @@ from conv2linear.checkpoint.patch_embedding import Layout, shapes_by_shard
 from conv2linear.errors import CheckFailedError, NothingToConvertError
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.edits import restore_config, restore_model_card
-from conv2linear.record.comparison import changed
+from conv2linear.record.comparison import changed, refuse_other_tensors
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.sources.base import FileInfo
@@ -52,7 +52,7 @@ def plan_restoration(
     header is not the one on record, or would not be the original one.
     """
     if manifest is not None:
-        _refuse_other_headers(checkpoint, manifest)
+        refuse_other_tensors(checkpoint, manifest)
     if checkpoint.layout is not Layout.LINEAR:
         raise NothingToConvertError(
             f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear"
@@ -98,13 +98,6 @@ def original_texts(manifest: Manifest, git_attributes: str | None) -> dict[str, 
         )
     originals[GIT_ATTRIBUTES] = git_attributes
     return {name: text for name, text in originals.items() if text is not None}
-
-
-def _refuse_other_headers(checkpoint: Checkpoint, manifest: Manifest) -> None:
-    for record in manifest.shards:
-        header = checkpoint.headers.get(record.name)
-        if header is None or header.sha256 != record.header_sha256_after:
-            raise changed(f"the header of {record.name} is not the one on record")
 
 
 def _kernel_headers(checkpoint: Checkpoint) -> dict[str, Header]:

@@ -5,14 +5,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from conv2linear.errors import CheckFailedError
+from conv2linear.checkpoint.checkpoint import Checkpoint
+from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.record.consistency import refuse_contradiction
+from conv2linear.record.converted import read_manifest
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES
-from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest
+from conv2linear.record.manifest import MANIFEST_NAME, FileRecord, Manifest, TensorRecord
 from conv2linear.sources.base import FileInfo, Repository
 
 CHANGED_HINT = (
     "`conv2linear verify` tells more; without conv2linear.json a restoration goes by config.json"
 )
+
+
+def read_intact_manifest(repository: Repository) -> Manifest | None:
+    """Read the record that a restoration goes by; None where the files have none.
+
+    Raises `CheckFailedError` where it is not valid or contradicts itself: then nobody knows what
+    the files were.
+    """
+    try:
+        manifest = read_manifest(repository)
+    except BadCheckpointError as error:
+        raise changed(str(error)) from error
+    if manifest is not None:
+        refuse_contradiction(manifest)
+    return manifest
 
 
 def refuse_changed_listing(files: Mapping[str, FileInfo], manifest: Manifest) -> None:
@@ -40,6 +58,52 @@ def refuse_changed_edits(repository: Repository, manifest: Manifest) -> None:
         if record.name in edited and record.sha256 is not None:
             content = repository.read(record.name, 0, repository.files[record.name].size_bytes)
             refuse_other_hash(record, hashlib.sha256(content).hexdigest())
+
+
+def refuse_other_tensors(checkpoint: Checkpoint, manifest: Manifest) -> None:
+    """Raise `CheckFailedError` where model type, headers or tensors are not those on record.
+
+    Every weight and bias of a patch embedding must be there, with its dtype, its shape and its
+    shard; an overlay may lack a bias's shard. Their bytes are not read.
+    """
+    if manifest.model_type != checkpoint.config.model_type:
+        raise changed(
+            f"the model type is {checkpoint.config.model_type}, {manifest.model_type} is on record"
+        )
+    names = {record.name for record in manifest.tensors}
+    for embedding in checkpoint.patch_embeddings:
+        for name in (embedding.name, embedding.bias):
+            if name not in {None, *names}:
+                raise changed(f"{name} is not in the record")
+    absent = absent_tensors(checkpoint, manifest)
+    for record in manifest.tensors:
+        if record not in absent:
+            _refuse_other_tensor(checkpoint, record)
+    for shard in manifest.shards:
+        header = checkpoint.headers.get(shard.name)
+        if header is None or header.sha256 != shard.header_sha256_after:
+            raise changed(f"the header of {shard.name} is not the one on record")
+
+
+def absent_tensors(checkpoint: Checkpoint, manifest: Manifest) -> list[TensorRecord]:
+    """Return the tensors on record that lie in shards which an overlay does not have."""
+    return [
+        record
+        for record in manifest.tensors
+        if manifest.partial and record.shard not in checkpoint.headers
+    ]
+
+
+def _refuse_other_tensor(checkpoint: Checkpoint, record: TensorRecord) -> None:
+    header = checkpoint.headers.get(record.shard)
+    info = header.tensors.get(record.name) if header else None
+    if info is None:
+        raise changed(f"{record.name} is not in {record.shard}")
+    if (info.dtype, info.shape) != (record.dtype, record.shape_after):
+        raise changed(
+            f"{record.name} is {info.dtype} {list(info.shape)}, recorded as {record.dtype} "
+            f"{list(record.shape_after)}"
+        )
 
 
 def refuse_other_hash(record: FileRecord, sha256: str) -> None:

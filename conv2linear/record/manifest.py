@@ -130,8 +130,9 @@ class Manifest:
     A `partial` output holds only what the conversion changed; `absent` are the files of the source
     that belong to the checkpoint all the same, `left_out` those that do not belong to it any more.
     `subfolder` is the folder in which the converted checkpoint is, "" where it is the whole.
-    `compatibility` says where the output loads, `loaders` are those that it was made for. Versions
-    before 0.2 wrote none of these four down.
+    `compatibility` says where the output loads, `loaders` are those that it was made for.
+    `source_listing_sha256` identifies what the source was, as `hash_source_listing` does: what else
+    is on record must lead to it. Versions before 0.2 wrote none of these five down.
     """
 
     tool: str
@@ -148,6 +149,7 @@ class Manifest:
     subfolder: str = ""
     left_out: tuple[LeftOutRecord, ...] = ()
     loaders: tuple[Loader, ...] | None = None
+    source_listing_sha256: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -175,8 +177,9 @@ class Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """Format a manifest as JSON text."""
     values = dataclasses.asdict(manifest)
-    if manifest.loaders is None:
-        del values["loaders"]  # as that version wrote it
+    for name in ("loaders", "source_listing_sha256"):
+        if values[name] is None:
+            del values[name]  # as that version wrote it
     first = ("schema_version", "tool", "partial")
     ordered = {name: values.pop(name) for name in first} | values
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
@@ -223,6 +226,9 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
         subfolder=_text(values.get("subfolder", "")),
         left_out=_records(LeftOutRecord, values.get("left_out", [])),
         loaders=_loaders(values["loaders"]) if "loaders" in values else None,
+        source_listing_sha256=(
+            _text(values["source_listing_sha256"]) if "source_listing_sha256" in values else None
+        ),
     )
     names = [record.name for record in (*manifest.files, *manifest.absent)]
     if MANIFEST_NAME in names:

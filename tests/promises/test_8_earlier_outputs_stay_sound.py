@@ -108,10 +108,12 @@ def test_a_card_of_another_version_has_the_hash_on_record(linear: Path) -> None:
 
 def test_an_edit_that_only_another_version_makes_is_said_to_be_unknown(linear: Path) -> None:
     pretend_version(linear, "9.9.9")
-    edit_json(
-        linear / MANIFEST,
-        lambda m: m["edits"].append({"name": "generation_config.json", "original": "{}"}),
-    )
+
+    def add_edit(manifest: Values) -> None:
+        manifest["edits"].append({"name": "generation_config.json", "original": "{}"})
+        del manifest["source_listing_sha256"]  # what it would be then is not what is tested
+
+    edit_json(linear / MANIFEST, add_edit)
     verification = verify(linear, device="cpu")
     detail = next(c.detail for c in verification.checks if c.name == "recorded edits")
     assert verification.passed, verification.failed

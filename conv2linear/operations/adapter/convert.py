@@ -28,6 +28,7 @@ from conv2linear.output.write import prepare_staging, write_files
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.adapter import AdapterPlan, plan_adapter
 from conv2linear.progress import Progress, RecordedProgress
+from conv2linear.record.consistency import complete_listing
 from conv2linear.record.converted import read_old_record
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
@@ -186,7 +187,7 @@ def _build_record(plan: AdapterPlan, checks: dict[str, Equivalence], folder: Pat
     if header is not None:
         _check_with_library(folder / ADAPTER_WEIGHTS_NAME, header, tensors)
     names = {tensor.name: tensor.name_in(Layout.LINEAR) for tensor in adapter.tensors}
-    return Manifest(
+    manifest = Manifest(
         tool=__version__,
         source=adapter.repository.origin,
         model_type=ADAPTER_MODEL_TYPE,
@@ -202,6 +203,7 @@ def _build_record(plan: AdapterPlan, checks: dict[str, Equivalence], folder: Pat
         check=tuple(record_check(names[name], outcome) for name, outcome in checks.items()),
         partial=False,
     )
+    return complete_listing(manifest)
 
 
 def _shard_records(before: Header, after: Header | None) -> tuple[ShardRecord, ...]:

@@ -21,11 +21,11 @@ from conv2linear.plan.adapter_restore import plan_adapter_restoration
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.comparison import (
     changed,
+    read_intact_manifest,
     recover_git_attributes,
     refuse_changed_edits,
     refuse_changed_listing,
 )
-from conv2linear.record.converted import read_manifest
 from conv2linear.record.manifest import Manifest
 from conv2linear.sources.base import Repository
 
@@ -40,7 +40,7 @@ def restore_adapter(
 
     Raises what `restore` raises.
     """
-    manifest = read_manifest(repository)
+    manifest = read_intact_manifest(repository)
     plan = _plan(repository, manifest)
     files = plan.written
     for warning in plan.warnings:

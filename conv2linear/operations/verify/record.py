@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
-from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.errors import CheckFailedError, UnsupportedCheckpointError
 from conv2linear.operations.verify.needs import (
     NotDoneError,
@@ -16,13 +15,13 @@ from conv2linear.operations.verify.needs import (
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.plan.edits import check_edits
 from conv2linear.plan.restore import original_headers
+from conv2linear.record.comparison import absent_tensors, refuse_other_tensors
+from conv2linear.record.consistency import refuse_contradiction
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
     SMALL_BYTES,
     FileRecord,
-    Manifest,
-    TensorRecord,
 )
 from conv2linear.sources.base import read_text
 from conv2linear.text import plural
@@ -30,7 +29,7 @@ from conv2linear.version import __version__
 
 
 def check_record(subject: Subject) -> str:
-    """Check that the record is valid, and say what it tells of the conversion."""
+    """Check that the record is valid and agrees with itself; say what it tells."""
     if subject.manifest_error is not None:
         if isinstance(subject.manifest_error, UnsupportedCheckpointError):
             raise NotDoneError(str(subject.manifest_error))
@@ -38,6 +37,7 @@ def check_record(subject: Subject) -> str:
     manifest = subject.manifest
     if manifest is None:
         raise SkippedError(f"no {MANIFEST_NAME}: made by another tool, or left out")
+    refuse_contradiction(manifest)
     origin = manifest.source
     made_from = f"{origin.repo_id} at {origin.commit_sha}" if origin else "a folder"
     overlay = f", an overlay without {len(manifest.absent)} files" if manifest.partial else ""
@@ -47,23 +47,14 @@ def check_record(subject: Subject) -> str:
 def check_recorded_tensors(subject: Subject) -> str:
     """Check bytes, shapes and headers of the patch embeddings against the record."""
     manifest, checkpoint = need_record(subject), need_checkpoint(subject)
-    if manifest.model_type != checkpoint.config.model_type:
-        raise CheckFailedError(f"{manifest.model_type} is the model type on record")
-    names = {record.name for record in manifest.tensors}
-    for embedding in checkpoint.patch_embeddings:
-        if embedding.name not in names:
-            raise CheckFailedError(f"{embedding.name} is not in the record")
-    shard_of = {name: shard for shard, h in checkpoint.headers.items() for name in h.tensors}
-    for record in _expected_tensors(manifest, checkpoint):
-        if shard_of.get(record.name) != record.shard:
-            raise CheckFailedError(f"{record.name} is not in {record.shard}")
-        _check_tensor(record, checkpoint)
-    for shard in manifest.shards:
-        header = checkpoint.headers.get(shard.name)
-        if header is None or header.sha256 != shard.header_sha256_after:
-            raise CheckFailedError(f"the header of {shard.name} is not the one on record")
+    refuse_other_tensors(checkpoint, manifest)
+    absent = absent_tensors(checkpoint, manifest)
+    found = [record for record in manifest.tensors if record not in absent]
+    for record in found:
+        content = checkpoint.read_tensor(record.shard, record.name)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise CheckFailedError(f"the bytes of {record.name} are not those on record")
     original_headers(checkpoint, manifest)  # what a restoration would write
-    found, absent = _expected_tensors(manifest, checkpoint), absent_tensors(manifest, checkpoint)
     count = (
         f"{len(found)} of {len(manifest.tensors)} tensors"
         if absent
@@ -73,33 +64,6 @@ def check_recorded_tensors(subject: Subject) -> str:
         f"{count} and {plural(len(manifest.shards), 'header')} have the recorded SHA-256"
         + "".join(f"; {each.name} lies in {each.shard}, which is not here" for each in absent)
     )
-
-
-def absent_tensors(manifest: Manifest, checkpoint: Checkpoint) -> list[TensorRecord]:
-    """Return the tensors on record that lie in shards which an overlay does not have."""
-    return [
-        record
-        for record in manifest.tensors
-        if manifest.partial and record.shard not in checkpoint.headers
-    ]
-
-
-def _expected_tensors(manifest: Manifest, checkpoint: Checkpoint) -> list[TensorRecord]:
-    """Return the tensors on record that should be here: an overlay may lack the bias's shard."""
-    absent = absent_tensors(manifest, checkpoint)
-    return [record for record in manifest.tensors if record not in absent]
-
-
-def _check_tensor(record: TensorRecord, checkpoint: Checkpoint) -> None:
-    info = checkpoint.headers[record.shard].tensors[record.name]
-    if (info.dtype, info.shape) != (record.dtype, record.shape_after):
-        raise CheckFailedError(
-            f"{record.name} is {info.dtype} {list(info.shape)}, recorded as {record.dtype} "
-            f"{list(record.shape_after)}"
-        )
-    content = checkpoint.read_tensor(record.shard, record.name)
-    if hashlib.sha256(content).hexdigest() != record.sha256:
-        raise CheckFailedError(f"the bytes of {record.name} are not those on record")
 
 
 def check_recorded_files(subject: Subject) -> str:

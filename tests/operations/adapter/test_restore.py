@@ -77,7 +77,7 @@ def test_a_record_with_another_header_is_not_believed(tmp_path: Path, out: Path)
         "qkv", "kvq"
     )
     (out / "conv2linear.json").write_text(json.dumps(record))
-    with pytest.raises(CheckFailedError, match="not the original one"):
+    with pytest.raises(CheckFailedError, match="not the one with the hash on record"):
         restore(out, tmp_path / "restored")
 
 
