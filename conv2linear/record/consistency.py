@@ -75,9 +75,10 @@ def _find_problems(manifest: Manifest) -> Iterator[str]:
     for edit in manifest.edits:
         if edit.name not in here and edit.name != MANIFEST_NAME:
             yield f"{edit.name} is edited, and is none of the files"
-    for record in (*manifest.files, *manifest.absent, *manifest.tensors):
-        if record.sha256 is not None and not _SHA256.fullmatch(record.sha256):
-            yield f"{record.sha256!r} is no SHA-256 of {record.name}"
+    hashes = [(record.name, record.sha256) for record in (*manifest.files, *manifest.absent)]
+    for name, sha256 in [*hashes, *((tensor.name, tensor.sha256) for tensor in manifest.tensors)]:
+        if sha256 is not None and not _SHA256.fullmatch(sha256):
+            yield f"{sha256!r} is no SHA-256 of {name}"
     for left_out in manifest.left_out:
         if (left_out.text is None) == (left_out.base64 is None):
             yield f"{left_out.name} must be kept as text or as base64"
@@ -91,7 +92,7 @@ def _find_wrong_extent(manifest: Manifest) -> Iterator[str]:
         for record in manifest.absent:
             yield f"{record.name} is absent, though it is no overlay"
         return
-    changed = {record.name for record in (*manifest.edits, *manifest.shards)}
+    changed = {edit.name for edit in manifest.edits} | {shard.name for shard in manifest.shards}
     for record in manifest.files:
         if record.name not in changed:
             yield f"it is an overlay, and {record.name} is here, which was not changed"
