@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from conv2linear.operations.push import PushResult, plan_push, push
     from conv2linear.operations.restoration import Restoration
     from conv2linear.operations.restore import restore
-    from conv2linear.operations.verify.report import render_report, write_report
+    from conv2linear.operations.verify.identity import Identity, RecordedTensor
+    from conv2linear.operations.verify.report import ReportFormat, render_report, write_report
     from conv2linear.operations.verify.result import Check, Outcome, Verification
     from conv2linear.operations.verify.subject import Engine
     from conv2linear.operations.verify.verify import verify
@@ -135,7 +136,8 @@ _NAMES_OF_MODULES = {
     "operations.push": ("PushResult", "plan_push", "push"),
     "operations.restoration": ("Restoration",),
     "operations.restore": ("restore",),
-    "operations.verify.report": ("render_report", "write_report"),
+    "operations.verify.identity": ("Identity", "RecordedTensor"),
+    "operations.verify.report": ("ReportFormat", "render_report", "write_report"),
     "operations.verify.result": ("Check", "Outcome", "Verification"),
     "operations.verify.subject": ("Engine",),
     "operations.verify.verify": ("verify",),
@@ -198,6 +200,7 @@ __all__ = [
     "Geometry",
     "Header",
     "HubError",
+    "Identity",
     "InputSize",
     "InspectedEmbedding",
     "Inspection",
@@ -223,6 +226,8 @@ __all__ = [
     "Progress",
     "PushPlan",
     "PushResult",
+    "RecordedTensor",
+    "ReportFormat",
     "Repository",
     "Restoration",
     "Result",

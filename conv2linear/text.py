@@ -18,3 +18,9 @@ class TextEnum(str, enum.Enum):
 def plural(number: int, noun: str) -> str:
     """Write a number of things: `1 file`, `2 files`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def printable_line(text: str) -> str:
+    """Put text on one line, with escapes for what a terminal or a page would obey, not show."""
+    line = " ".join(part.strip() for part in text.splitlines())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from conv2linear.text import printable_line
+
 
 def format_bytes(count: int) -> str:
     """Format a size as people read it, in powers of 1000."""
@@ -15,5 +17,4 @@ def format_bytes(count: int) -> str:
 
 def format_text(text: str) -> str:
     """Put text on one line, with escapes for what a terminal would obey instead of showing."""
-    line = " ".join(part.strip() for part in text.splitlines())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return printable_line(text)

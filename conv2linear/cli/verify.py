@@ -77,8 +77,8 @@ def verify_command(
         Path | None,
         typer.Option(
             "--report",
-            metavar="FILE.md",
-            help="Write a Markdown report.",
+            metavar="FILE.md|FILE.html",
+            help="Write a report, as Markdown or as a page of its own.",
             rich_help_panel=REPORT,
             show_default=False,
         ),

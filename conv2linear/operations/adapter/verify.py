@@ -30,6 +30,7 @@ from conv2linear.operations.verify.checksums import (
     complete_record,
     hash_files,
 )
+from conv2linear.operations.verify.identity import identify
 from conv2linear.operations.verify.named_check import NamedCheck, run_check
 from conv2linear.operations.verify.needs import need_checksums, need_record
 from conv2linear.operations.verify.record import check_record, check_recorded_files
@@ -69,10 +70,12 @@ def verify_adapter(
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_adapter(subject), sha256=hash_files(subject))
     made = [run_check(check, subject) for check in ADAPTER_CHECKS]
+    source_repository = subject.adapter_source.repository if subject.adapter_source else None
     return Verification(
         checkpoint=repository.label,
-        source=subject.adapter_source.repository.label if subject.adapter_source else None,
+        source=source_repository.label if source_repository else None,
         checks=complete_record(subject, [check for check in made if check]),
         equivalences=subject.equivalences,
         warnings=told.warnings,
+        identity=identify(subject, source=source_repository),
     )

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.equivalence.outcome import Equivalence, Step
+from conv2linear.operations.verify.identity import Identity
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
 
@@ -44,7 +45,7 @@ class Verification(Result):
     `checkpoint` and `source` are named as the caller named them; `source` is None where there was
     nothing to compare with; `compatibility` says where it loads, by what is known of the loaders
     (nothing where the files could not be read); `warnings` are about this machine and what was
-    read, not faults.
+    read, not faults; `identity` has the commits and hashes that these files are known by.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("passed", "verdict")
@@ -55,6 +56,7 @@ class Verification(Result):
     equivalences: tuple[Equivalence, ...]
     compatibility: tuple[Loading, ...] = ()
     warnings: tuple[str, ...] = ()
+    identity: Identity | None = None
 
     @property
     def passed(self) -> bool:

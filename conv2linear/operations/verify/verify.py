@@ -26,6 +26,7 @@ from conv2linear.operations.verify.equivalence import (
     check_numerics,
     compare_layers,
 )
+from conv2linear.operations.verify.identity import identify
 from conv2linear.operations.verify.layout import (
     check_config,
     check_files,
@@ -140,6 +141,7 @@ def verify(
         equivalences=subject.equivalences,
         compatibility=find_compatibility(subject),
         warnings=told.warnings,
+        identity=identify(subject, source=subject.source.repository if subject.source else None),
     )
 
 
