@@ -147,9 +147,9 @@ def _tally(checks: tuple[Check, ...]) -> str:
 
 def _what_was_compared(verification: Verification) -> Iterator[Fact]:
     identity = verification.identity
-    yield Fact("checkpoint", _at(verification.checkpoint, identity and identity.origin))
+    yield Fact("checkpoint", _at(verification.checkpoint, identity.origin if identity else None))
     if verification.source is not None:
-        against = _at(verification.source, identity and identity.source_origin)
+        against = _at(verification.source, identity.source_origin if identity else None)
     elif verification.is_compared and identity and identity.recorded_by:
         against = "the bytes of the source as the record has them"
     else:

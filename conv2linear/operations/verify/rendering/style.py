@@ -44,7 +44,7 @@ svg { display: block; width: 100%; height: 1rem; border-radius: .2rem; }
 .over { fill: var(--bad); }
 .bound { stroke: var(--text); stroke-width: 2; vector-effect: non-scaling-stroke; }
 .axis { position: relative; height: 1.5rem; color: var(--muted); font-size: .85rem; }
-.axis span + span { position: absolute; transform: translateX(-50%); }
+.axis span + span { position: absolute; white-space: nowrap; transform: translateX(-50%); }
 .warning { color: var(--open); }
 table { width: 100%; border-collapse: collapse; }
 th, td { padding: .4rem .75rem .4rem 0; text-align: left; vertical-align: top; }
