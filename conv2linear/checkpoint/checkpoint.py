@@ -139,6 +139,19 @@ def read_checkpoint(
     return Checkpoint(repository, config, headers, embeddings, subfolder, listed, warnings)
 
 
+def read_config_and_headers(
+    repository: Repository, *, is_overlay: bool = False, subfolder: str = ""
+) -> tuple[ModelConfig, dict[str, Header]]:
+    """Read config and every header of a checkpoint, whatever its patch embedding is.
+
+    Raises `BadCheckpointError` where they break a rule.
+    """
+    prefix = join_subfolder(parse_subfolder(subfolder), "")
+    config = parse_config(_read_config(repository, prefix))
+    listed = _list_shards(repository, prefix, config, is_overlay=is_overlay)
+    return config, _read_headers(repository, list(listed.shards))
+
+
 def parse_subfolder(subfolder: str) -> str:
     """Return the name of a folder in a repository without slashes around it.
 

@@ -62,11 +62,11 @@ def verify_command(
         ),
     ] = False,
     engine: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--engine",
-            metavar="transformers",
-            help="Load it for real, in a process of its own.",
+            metavar="transformers|vllm|sglang",
+            help="Load it for real, in a process of its own; several with commas, or again.",
             rich_help_panel=CHECK,
             show_default=False,
         ),
@@ -100,7 +100,7 @@ def verify_command(
             source=source,
             checksums=checksums,
             record_checksums=record_checksums,
-            engine=engine,
+            engine=engine or None,
             device=device,
             workers=workers,
             progress=progress,

@@ -70,7 +70,7 @@ def _without_layers(config: Any) -> Any:
     text = config.get_text_config()
     layers = text.num_hidden_layers
     for key, value in vars(text).items():
-        if isinstance(value, list) and len(value) == layers:
+        if isinstance(value, list) and len(value) == layers and "token_id" not in key:
             setattr(text, key, [])
     text.num_hidden_layers = 0
     for key in ("depth", "num_hidden_layers"):

@@ -33,6 +33,11 @@ class Samples:
         """The patches as they go through a layer; the last chunk has the extreme ones."""
         return (*self.ordinary.split(CHUNK_PATCHES), self.extreme)
 
+    @property
+    def together(self) -> Tensor:
+        """All patches, the extreme ones last."""
+        return torch.cat([self.ordinary, self.extreme])
+
     def __len__(self) -> int:
         return len(self.ordinary) + len(self.extreme)
 

@@ -62,9 +62,9 @@ def verify_adapter(
 ) -> Verification:
     """Check an adapter for a linear checkpoint; see `verify` for what it returns and raises."""
     subject = open_adapter_subject(repository, source=source, options=options)
-    if options.engine is not None:
+    if options.engines:
         raise EngineError(
-            f"{repository.label} is an adapter, which {options.engine} does not load by itself",
+            f"{repository.label} is an adapter, which {options.engines[0]} does not load by itself",
             hint="leave out --engine; PEFT loads it on the linear checkpoint",
         )
     refuse_impossible(subject)

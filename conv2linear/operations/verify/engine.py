@@ -3,45 +3,68 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from conv2linear.checkpoint.compatibility import first_release
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.engines.detection import installed_engines
 from conv2linear.engines.process import run_module
 from conv2linear.engines.transformers import NOT_THE_CHECKPOINT
-from conv2linear.errors import CheckFailedError, Conv2LinearError
-from conv2linear.operations.verify.needs import NotDoneError, need_linear, need_transformers
-from conv2linear.operations.verify.subject import Engine, Subject
+from conv2linear.errors import CheckFailedError, Conv2LinearError, OutputError
+from conv2linear.operations.verify.engine_input import find_input
+from conv2linear.operations.verify.needs import NotDoneError, need_engine, need_linear
+from conv2linear.operations.verify.served_engine import check_served, write_view
+from conv2linear.operations.verify.subject import Subject
 from conv2linear.sources.folder import Folder
 
 
-def parse_engine(name: str | None) -> Engine | None:
-    """Return the engine of this name. Raises `Conv2LinearError` where there is none."""
-    if name is None:
-        return None
-    try:
-        return Engine(name)
-    except ValueError:
+def parse_engines(engines: str | Iterable[str] | None) -> tuple[Loader, ...]:
+    """Return the engines that a caller names, one by one or with commas; each counts once.
+
+    Raises `Conv2LinearError` where there is none of that name.
+    """
+    if engines is None:
+        return ()
+    text = engines if isinstance(engines, str) else ",".join(map(str, engines))
+    names = {name.strip() for name in text.split(",")}
+    if unknown := sorted(names - set(Loader)):
         raise Conv2LinearError(
-            f"engine {name!r} is not known", hint=f"use {', '.join(Engine)}"
-        ) from None
+            f"engine {unknown[0]!r} is not known", hint=f"use {', '.join(Loader)}"
+        )
+    return tuple(engine for engine in Loader if engine in names)
+
+
+def check_engine(subject: Subject, engine: Loader) -> str:
+    """Load the checkpoint with an engine, in a process of its own, and check the layer it built."""
+    need_engine(subject, engine)
+    try:
+        if engine is Loader.TRANSFORMERS:
+            return check_transformers(subject)
+        return check_served(subject, engine)
+    except OutputError as error:
+        raise NotDoneError(f"{error}; {error.hint}" if error.hint else str(error)) from None
 
 
 def check_transformers(subject: Subject) -> str:
-    """Load the checkpoint with transformers in a new process, and check the layer that it built."""
-    need_transformers(subject)
-    repository = subject.repository
-    if not isinstance(repository, Folder):
-        raise NotDoneError("transformers loads folders only")
-    status = next(s for s in installed_engines() if s.name == Engine.TRANSFORMERS)
-    checkpoint = need_linear(subject)
-    shards = {e.shard for e in checkpoint.patch_embeddings}
-    shards |= {e.bias_shard for e in checkpoint.patch_embeddings if e.bias_shard}
-    loaded = load_in_new_process(
-        repository.path / subject.subfolder, [repository.path / name for name in sorted(shards)]
-    )
+    """Load the checkpoint with transformers in a new process, and check the layer that it built.
+
+    It reads what it needs of a folder; of what lies on the Hub, or in an overlay, it gets a view.
+    """
+    need_engine(subject, Loader.TRANSFORMERS)
+    checkpoint, repository = need_linear(subject), subject.repository
+    status = next(s for s in installed_engines() if s.name == Loader.TRANSFORMERS)
+    if isinstance(repository, Folder) and not subject.is_overlay:
+        shards = {e.shard for e in checkpoint.patch_embeddings}
+        shards |= {e.bias_shard for e in checkpoint.patch_embeddings if e.bias_shard}
+        folder = repository.path / subject.subfolder
+        paths = [repository.path / name for name in sorted(shards)]
+    else:
+        given = find_input(subject)
+        _, folder = write_view(subject, given)
+        paths = [folder / "model.safetensors"]
+    loaded = load_in_new_process(folder, paths)
     needed = first_release(checkpoint.config.model_type)
     layer = describe_loaded_layer(loaded)
     return f"transformers {status.version} {layer}; {needed} or newer is needed"

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.operations.verify.subject import Engine, Subject
+from conv2linear.operations.verify.subject import Subject
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 
 
@@ -64,7 +65,7 @@ def need_checksums(subject: Subject) -> None:
         raise NotAskedForError
 
 
-def need_transformers(subject: Subject) -> None:
-    """Make sure that the caller asked for a run of transformers."""
-    if subject.options.engine is not Engine.TRANSFORMERS:
+def need_engine(subject: Subject, engine: Loader) -> None:
+    """Make sure that the caller asked for a run of an engine."""
+    if engine not in subject.options.engines:
         raise NotAskedForError

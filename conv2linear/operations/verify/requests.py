@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.engines.detection import installed_engines
 from conv2linear.errors import Conv2LinearError, EngineError, OutputError
 from conv2linear.operations.verify.subject import Subject
@@ -16,8 +17,8 @@ def refuse_impossible(subject: Subject) -> None:
 
     Raises `EngineError`, `OutputError` and `Conv2LinearError`.
     """
-    if subject.options.engine is not None:
-        _refuse_engine(subject, subject.options.engine)
+    for engine in subject.options.engines:
+        _refuse_engine(subject, engine)
     if subject.options.checksums and subject.manifest is None and subject.manifest_error is None:
         raise Conv2LinearError(
             f"{subject.repository.label}: no {MANIFEST_NAME}, and so no checksums to compare with",
@@ -27,7 +28,7 @@ def refuse_impossible(subject: Subject) -> None:
         _refuse_recording(subject)
 
 
-def _refuse_engine(subject: Subject, engine: str) -> None:
+def _refuse_engine(subject: Subject, engine: Loader) -> None:
     if engine not in subject.made_for:
         raise EngineError(
             f"{subject.repository.label} is made for {', '.join(subject.made_for)}: that {engine} "
@@ -37,20 +38,17 @@ def _refuse_engine(subject: Subject, engine: str) -> None:
     status = next(status for status in installed_engines() if status.name == engine)
     if status.version is None:
         raise EngineError(f"{engine} is not installed here", hint=f"pip install {engine}")
-    if not status.loads_linear:
+    # A version decides about transformers; about an engine with a plugin only a run does.
+    if engine is Loader.TRANSFORMERS and not status.loads_linear:
         raise EngineError(
             f"{engine} {status.version} does not load a linear checkpoint: {status.reason}",
             hint=f"`conv2linear engines {engine}` shows whether it does after a change",
         )
-    if not isinstance(subject.repository, Folder):
-        raise EngineError(
-            f"{subject.repository.label} is on the Hub: {engine} loads a folder",
-            hint="download it, then verify the folder",
-        )
-    if subject.is_overlay:
+    has_source = subject.source or (subject.manifest and subject.manifest.source)
+    if subject.is_overlay and not has_source:
         raise EngineError(
             f"{subject.repository.label} is an overlay, which does not load by itself",
-            hint="verify the whole checkpoint that it becomes part of",
+            hint="name what it was made from: --source SOURCE",
         )
 
 

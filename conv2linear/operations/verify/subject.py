@@ -14,6 +14,7 @@ from conv2linear.errors import (
     Conv2LinearError,
     UnsupportedCheckpointError,
 )
+from conv2linear.operations.verify.view_folder import ViewFolder
 from conv2linear.parallel import default_workers
 from conv2linear.paths import StrPath
 from conv2linear.progress import NoProgress, Progress
@@ -21,11 +22,11 @@ from conv2linear.record.converted import read_converted, read_manifest
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
 from conv2linear.sources.base import Repository
 from conv2linear.sources.open import open_source
-from conv2linear.text import TextEnum
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
 
+Engine = Loader  # what can load a checkpoint for a check: all that it is made for
 RECORDED = "recorded"  # --source recorded: the repository and commit of the manifest
 # What a check finds is an outcome; every other error says that the check could not be made.
 FINDINGS = (CheckFailedError, BadCheckpointError, UnsupportedCheckpointError)
@@ -33,23 +34,18 @@ FINDINGS = (CheckFailedError, BadCheckpointError, UnsupportedCheckpointError)
 Opened = TypeVar("Opened")
 
 
-class Engine(TextEnum):
-    """An engine that can load a checkpoint for a check."""
-
-    TRANSFORMERS = "transformers"
-
-
 @dataclass(frozen=True)
 class Options:
     """How the checks are made, and which are made beside those that every run has.
 
-    `device` is auto, cpu, cuda or cuda:N; `workers` is a number of threads.
+    `device` is auto, cpu, cuda or cuda:N; `workers` is a number of threads. `engines` load the
+    checkpoint for real.
     """
 
     device: str = "auto"
     checksums: bool = False
     record_checksums: bool = False
-    engine: Engine | None = None
+    engines: tuple[Loader, ...] = ()
     workers: int = field(default_factory=default_workers)
     progress: Progress = field(default_factory=NoProgress)
 
@@ -60,7 +56,8 @@ class Subject:
 
     What is wrong with the record or the files stands in `manifest_error` and `checkpoint_error`:
     it is what the checks "record" and "files" find. `equivalences` has the outcome for each linear
-    patch embedding, `sha256` the hash of each file by name, where checksums were asked for.
+    patch embedding, `sha256` the hash of each file by name, where checksums were asked for. `view`
+    has what engines load of it; whoever runs the checks closes it.
     """
 
     repository: Repository
@@ -72,6 +69,7 @@ class Subject:
     options: Options = field(default_factory=Options)
     equivalences: tuple[Equivalence, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
+    view: ViewFolder = field(default_factory=ViewFolder)
 
     @property
     def subfolder(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from conv2linear.checkpoint.adapter.adapter import is_adapter
+from conv2linear.checkpoint.loaders import Loader
 from conv2linear.equivalence.outcome import Step
 from conv2linear.operations.adapter.verify import verify_adapter
 from conv2linear.operations.attestations import warn_of_stale
@@ -19,7 +21,7 @@ from conv2linear.operations.verify.compatibility import (
     check_recorded_compatibility,
     find_compatibility,
 )
-from conv2linear.operations.verify.engine import check_transformers, parse_engine
+from conv2linear.operations.verify.engine import check_engine, parse_engines
 from conv2linear.operations.verify.equivalence import (
     check_equal,
     check_finite,
@@ -37,10 +39,10 @@ from conv2linear.operations.verify.named_check import NamedCheck, run_check
 from conv2linear.operations.verify.needs import (
     need_checkpoint,
     need_checksums,
+    need_engine,
     need_linear,
     need_record,
     need_source,
-    need_transformers,
 )
 from conv2linear.operations.verify.record import (
     check_record,
@@ -52,7 +54,7 @@ from conv2linear.operations.verify.requests import refuse_impossible
 from conv2linear.operations.verify.result import Verification
 from conv2linear.operations.verify.skip_list import check_skip_list
 from conv2linear.operations.verify.source import check_source
-from conv2linear.operations.verify.subject import Engine, Options, Subject, read_subject
+from conv2linear.operations.verify.subject import Options, Subject, read_subject
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.progress import Progress, RecordedProgress
@@ -74,8 +76,13 @@ CHECKS = (
     NamedCheck(Step.NUMERICS.value, check_numerics, (need_linear,)),
     NamedCheck("source", check_source, (need_source, need_linear)),
     NamedCheck(CHECKSUMS, check_checksums, (need_checksums, need_record)),
-    NamedCheck(
-        f"engine {Engine.TRANSFORMERS}", check_transformers, (need_transformers, need_linear)
+    *(
+        NamedCheck(
+            f"engine {engine}",
+            partial(check_engine, engine=engine),
+            (partial(need_engine, engine=engine),),
+        )
+        for engine in Loader
     ),
 )
 
@@ -86,7 +93,7 @@ def verify(
     source: StrPath | None = None,
     checksums: bool = False,
     record_checksums: bool = False,
-    engine: str | None = None,
+    engine: str | Iterable[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -104,13 +111,16 @@ def verify(
         checksums: hash every file, and compare with the hashes on record.
         record_checksums: do the same, and write the hashes that the record lacks into it once no
             check failed. Nothing else of a checkpoint is ever written to.
-        engine: "transformers" loads the checkpoint for real, in a process of its own.
+        engine: "transformers", "vllm" or "sglang", or several of them, load the checkpoint for
+            real, each in a process of its own. vLLM and SGLang load a view of it, cut down to some
+            layers, which is copied to where `TMPDIR` says: at most the size of the embeddings and
+            one layer.
         device: where the equivalence is checked: auto, cpu, cuda or cuda:N.
         workers: number of threads that read and hash.
         progress: is told each step.
 
     Returns the outcome of each check. Raises `SourceNotFoundError` where there is no such
-    checkpoint or source, `DeviceError`, `EngineError` where the engine is not installed or does not
+    checkpoint or source, `DeviceError`, `EngineError` where an engine is not installed or does not
     load such a checkpoint, `OutputError` where the record cannot be written, and `Conv2LinearError`
     for an engine that is not known and for checksums without a record.
     """
@@ -119,7 +129,7 @@ def verify(
         device=device,
         checksums=checksums or record_checksums,
         record_checksums=record_checksums,
-        engine=parse_engine(engine),
+        engines=parse_engines(engine),
         workers=resolve_workers(workers),
         progress=told,
     )
@@ -130,7 +140,8 @@ def verify(
     subject = read_subject(repository, source=source, options=options)
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_layers(subject), sha256=hash_files(subject))
-    made = [run_check(check, subject) for check in CHECKS]
+    with subject.view:
+        made = [run_check(check, subject) for check in CHECKS]
     for opened in (subject, subject.source):
         told.warn_all(opened.repository.warnings if opened else ())
     told.warn_all(_find_warnings(subject))
