@@ -50,10 +50,10 @@ def compare_built(stored: StoredProjection, built: BuiltLayer, samples: Samples 
     weight, bias = _compare_values("weight", stored.weight, built.weight), None
     if stored.bias is not None:
         if built.bias is None:
-            raise CheckFailedError("it built a layer without bias, and the file has one")
+            raise CheckFailedError("builds a layer without bias, and the file has one")
         bias = _compare_values("bias", stored.bias, built.bias)
     elif built.bias is not None:
-        raise CheckFailedError("it built a layer with a bias, and the file has none")
+        raise CheckFailedError("builds a layer with a bias, and the file has none")
     dtype = str(built.weight.dtype).removeprefix("torch.")
     is_cast = _load(stored.weight).dtype != built.weight.dtype
     found = f"builds {built.module} {dtype} {list(built.weight.shape)} with the file's values"
@@ -74,18 +74,20 @@ def _load(stored: StoredTensor) -> Tensor:
 def _compare_values(kind: str, stored: StoredTensor, built: Tensor) -> Tensor:
     """Return what the file has, in the dtype of the layer, if the layer has it in every bit."""
     if stored.dtype not in FLOAT_DTYPES:
-        raise CheckFailedError(f"it takes {stored.name} {stored.dtype}, which is quantised")
+        raise CheckFailedError(
+            f"loads {stored.name}, which is {stored.dtype} and of no use without its scale"
+        )
     expected = _load(stored).to(built.dtype)
     if built.numel() != expected.numel() or len(built) != len(expected):
         raise CheckFailedError(
-            f"its {kind} is {list(built.shape)}, but {stored.name} is {list(stored.shape)}"
+            f"builds a {kind} {list(built.shape)}, but {stored.name} is {list(stored.shape)}"
         )
     differ = int((_bits(built) != _bits(expected)).sum())
     if differ:
         never = ", as if it had never been loaded" if differ > expected.numel() // 2 else ""
         raise CheckFailedError(
-            f"{differ} of the {expected.numel()} values of its {kind} are not those of "
-            f"{stored.name}{never}"
+            f"builds a layer where {differ} of the {expected.numel()} values of the {kind} are not "
+            f"those of {stored.name}{never}"
         )
     return expected
 
@@ -111,11 +113,11 @@ def _compare_output(
         rows = output[start : start + len(part)]
         start += len(part)
         if rows.shape != (len(part), len(weight)):
-            raise CheckFailedError(f"the output of its layer is {list(output.shape)}")
+            raise CheckFailedError(f"builds a layer with an output {list(output.shape)}")
         found = largest_error(rows, part.to(output.dtype), kernel=weight, bias64=bias64)
         largest = max(largest, found.max_over_bound)
     if not largest <= 1:
         raise CheckFailedError(
-            f"the output of its layer exceeds the error bound {largest:.3g} times"
+            f"builds a layer whose output exceeds its error bound {largest:.3g} times"
         )
-    return f"output of {start} patches within {largest:.0%} of the error bound"
+    return f"output of {start} patches within {largest:.0%} of its error bound"

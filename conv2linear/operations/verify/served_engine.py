@@ -43,8 +43,8 @@ def check_served(subject: Subject, engine: Loader) -> str:
     except NotDoneError as error:
         raise NotDoneError(f"{name} cannot load it here: {error}") from None
     except CheckFailedError as error:
-        raise CheckFailedError(f"{name}: {error}{explain(status)}") from None
-    return f"{name} {found}; of all layers {_describe(extent)}"
+        raise CheckFailedError(f"{name} {error}{explain(status)}") from None
+    return f"{name} {found}; loaded with {_describe(extent)}"
 
 
 def write_view(subject: Subject, given: EngineInput) -> tuple[Extent, Path]:
@@ -81,7 +81,7 @@ def _load_and_compare(subject: Subject, given: EngineInput, folder: Path, engine
     built = _read_layers(classes, load_file(exchange / LAYERS))
     if len(built) != len(stored):
         raise CheckFailedError(
-            f"it built {plural(len(built), 'patch embedding')}, and the files have {len(stored)}"
+            f"builds {plural(len(built), 'patch embedding')}, and the files have {len(stored)}"
         )
     compared = map(compare_built, stored, built, samples)
     return "; ".join(compared)
@@ -109,7 +109,7 @@ def _run(engine: Loader, folder: Path, exchange: Path, *, untrusted: Path | None
         return list(outcome["classes"])
     if outcome["is_machine"]:
         raise NotDoneError(outcome["error"])
-    raise CheckFailedError(f"it does not load: {outcome['error']}")
+    raise CheckFailedError(f"does not load it: {outcome['error']}")
 
 
 def _read_layers(classes: Sequence[str], tensors: Mapping[str, Any]) -> list[BuiltLayer]:
@@ -125,4 +125,5 @@ def _read_layers(classes: Sequence[str], tensors: Mapping[str, Any]) -> list[Bui
 
 
 def _describe(extent: Extent) -> str:
-    return f"{extent.text_layers} of the text and {extent.vision_layers} of the vision tower"
+    text = plural(extent.text_layers, "text layer")
+    return f"{text} and {plural(extent.vision_layers, 'vision layer')}"

@@ -14,7 +14,7 @@ from conv2linear.operations.verify.engine import (
     check_transformers,
     describe_loaded_layer,
     load_in_new_process,
-    parse_engine,
+    parse_engines,
 )
 from conv2linear.operations.verify.needs import NotAskedForError
 from conv2linear.operations.verify.subject import Engine, open_subject
@@ -34,14 +34,21 @@ LOADED = {
 
 
 def test_engines_are_known_by_name() -> None:
-    assert parse_engine(None) is None
-    assert parse_engine("transformers") is Engine.TRANSFORMERS
+    assert parse_engines(None) == ()
+    assert parse_engines("transformers") == (Engine.TRANSFORMERS,)
+
+
+@pytest.mark.parametrize(
+    "engines", ["sglang,vllm", "vllm, sglang,vllm", ["sglang", "vllm"], ("vllm,sglang", "vllm")]
+)
+def test_several_engines_are_named_in_any_way_and_run_once(engines: Any) -> None:
+    assert parse_engines(engines) == (Engine.VLLM, Engine.SGLANG)
 
 
 def test_an_unknown_engine_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
     with pytest.raises(Conv2LinearError, match=r"engine 'llama\.cpp' is not known") as caught:
         verify(tmp_path / "nowhere", engine="llama.cpp")
-    assert caught.value.hint == "use transformers"
+    assert caught.value.hint == "use transformers, vllm, sglang"
 
 
 def test_what_transformers_built_is_described() -> None:
