@@ -11,6 +11,8 @@ import pytest
 
 from scripts.lib.engine_check.cases import (
     BYTES_REFUSAL,
+    NO_PLUGIN,
+    NO_PLUGIN_REASON,
     PLUGIN_LINE,
     SCALE_REFUSAL,
     SHAPE_REFUSAL,
@@ -18,6 +20,7 @@ from scripts.lib.engine_check.cases import (
     Answers,
     Case,
     judge,
+    judge_verification,
     plan_groups,
 )
 from scripts.lib.engine_check.readme import BEGIN, END, render_table, replace_table
@@ -72,7 +75,7 @@ def test_a_refusal_passes_only_with_its_words_and_without_answers() -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_every_group_is_served_with_the_plugin_and_refused_without(engine: str) -> None:
-    groups = {group.name: group for group in plan_groups(engine)}
+    groups = {group.name: group for group in plan_groups(engine) if not group.verifies}
     assert {group.model_type for group in groups.values()} == set(MODEL_TYPES)
     for group in groups.values():
         cases = {case.name: case for case in group.cases}
@@ -86,6 +89,26 @@ def test_every_group_is_served_with_the_plugin_and_refused_without(engine: str) 
         "scaled": SCALE_REFUSAL,
     }
     assert faults["reversed"].expect == "different"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_verify_starts_the_engine_with_every_model_type_and_every_fault(engine: str) -> None:
+    groups = {group.name: group for group in plan_groups(engine) if group.verifies}
+    assert {group.model_type for group in groups.values()} == set(MODEL_TYPES)
+    expected = {case.checkpoint: case.expect for case in groups["verify"].cases if not case.env}
+    faults = ("transposed", "float8", "scaled", "fused")
+    assert expected == {"linear": "pass", **dict.fromkeys(faults, "fail")}
+    without = next(case for case in groups["verify"].cases if case.env == NO_PLUGIN[engine])
+    assert (without.expect, without.refusal) == ("fail", NO_PLUGIN_REASON)
+
+
+def test_a_check_that_ends_otherwise_or_for_another_reason_fails() -> None:
+    case = Case("transposed weight", "transposed", "fail", SHAPE_REFUSAL)
+    detail = f"vllm 1.2 does not load it: {SHAPE_REFUSAL} [8, 3]"
+    assert judge_verification(case, "fail", detail) == (f"fail: {detail}", True)
+    assert not judge_verification(case, "pass", detail)[1]
+    assert not judge_verification(case, "fail", "out of memory")[1]
+    assert not judge_verification(case, "not done", detail)[1]
 
 
 def test_results_of_some_groups_keep_those_of_the_others(tmp_path: Path) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from scripts.lib.engine_check.cases import Case, Group, baseline, judge, plan_groups
+from scripts.lib.engine_check.cases import (
+    Case,
+    Group,
+    baseline,
+    judge,
+    judge_verification,
+    plan_groups,
+)
 from scripts.lib.engine_check.checkpoints import save_checkpoints
 from scripts.lib.engine_check.engine_process import ENGINES, EngineProcess, Run
+from scripts.lib.engine_check.engine_verify import run_verify
 from scripts.lib.engine_check.report import HEADS, Row, write_report
 from scripts.lib.results import RESULTS, format_heading, format_row, say
 
@@ -41,6 +50,8 @@ def _check(engine: EngineProcess, engine_name: str, group: Group) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="engine-check-") as folder:
         work = Path(folder)
         save_checkpoints(group, work)
+        if group.verifies:
+            return [_verify(engine_name, group, case, work) for case in group.cases]
         case = baseline(engine_name)
         run = engine.start(case, group.options, work)
         expected = run.answers
@@ -52,6 +63,15 @@ def _check(engine: EngineProcess, engine_name: str, group: Group) -> list[Row]:
             outcome, passed = judge(case, expected, run.answers, run.log)
             rows.append(_show(group, case, run, outcome, passed=passed))
     return rows
+
+
+def _verify(engine_name: str, group: Group, case: Case, work: Path) -> Row:
+    """Let `verify` start the engine, and print a table row for it."""
+    started = time.monotonic()
+    outcome, detail = run_verify(engine_name, work / case.checkpoint, case.env)
+    seconds = time.monotonic() - started
+    found, passed = judge_verification(case, outcome, detail)
+    return _show(group, case, Run(None, found, seconds), found, passed=passed)
 
 
 def _show(group: Group, case: Case, run: Run, outcome: str, *, passed: bool) -> Row:

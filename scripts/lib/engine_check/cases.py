@@ -12,6 +12,12 @@ STOCK_REFUSAL = "Attempted to load weight"
 SHAPE_REFUSAL = "patch embedding weight: expected shape"
 BYTES_REFUSAL = "patch embedding weight: expected bfloat16, float16 or float32, found float8_e4m3fn"
 SCALE_REFUSAL = "patch embedding: expected a weight and a bias, found"
+NO_PLUGIN_REASON = "the plugin of conv2linear is not active"
+# What is said where nothing loads the layer: vLLM refuses the name, SGLang leaves it random.
+UNKNOWN_NAME = {
+    "vllm": "There is no module or parameter named 'patch_embed.linear_proj'",
+    "sglang": "as if it had never been loaded",
+}
 PLUGIN_LINE = "conv2linear: linear patch embedding weight [128, 1176] loaded as Conv3d kernel"
 NO_PLUGIN = {"vllm": {"VLLM_PLUGINS": ""}, "sglang": {"SGLANG_PLUGINS": "none"}}
 EXTERNAL_PACKAGE = {
@@ -27,7 +33,8 @@ class Case:
     """One start of an engine: what it loads, how, and what must come of it.
 
     `expect` compares the answers with the original's: "same", "different", or "refused" where
-    the engine must not start, with the words of `refusal` in its log.
+    the engine must not start, with the words of `refusal` in its log. Where `verify` starts the
+    engine it is how the check must end: "pass", or "fail" with the words of `refusal`.
     """
 
     name: str
@@ -48,7 +55,8 @@ class Group:
     """Starts with one model, whose answers are compared with those of the original there.
 
     `scheme` says how compressed-tensors has quantised the model, None where it has not; `options`
-    are those that the engine is started with.
+    are those that the engine is started with. `verifies` says that `verify --engine` starts it:
+    there are no answers to compare then.
     """
 
     name: str
@@ -57,6 +65,7 @@ class Group:
     model_type: str = "glm4v"
     scheme: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    verifies: bool = False
 
 
 def baseline(engine: str) -> Case:
@@ -68,7 +77,8 @@ def plan_groups(engine: str) -> tuple[Group, ...]:
     """Return all that is run with an engine; one group has every case."""
     served = Case("linear, plugin", "linear", "same")
     refused = Case("linear, no plugin", "linear", "refused", STOCK_REFUSAL, NO_PLUGIN[engine])
-    return (_plan_vllm if engine == "vllm" else _plan_sglang)((served, refused))
+    groups = (_plan_vllm if engine == "vllm" else _plan_sglang)((served, refused))
+    return (*groups, *_plan_verifications(engine))
 
 
 def _plan_vllm(pair: tuple[Case, ...]) -> tuple[Group, ...]:
@@ -94,6 +104,29 @@ def _plan_sglang(pair: tuple[Case, ...]) -> tuple[Group, ...]:
         Group("glm4v_moe", "glm4v_moe", pair, model_type="glm4v_moe", options=fork),
         Group("glm_ocr", "glm_ocr", pair, model_type="glm_ocr", options=fork),
         Group("spawned", "glm4v, processes that import SGLang anew", (*pair, package)),
+    )
+
+
+def _plan_verifications(engine: str) -> tuple[Group, ...]:
+    passed = Case("linear, plugin", "linear", "pass")
+    pair = (
+        passed,
+        Case("linear, no plugin", "linear", "fail", NO_PLUGIN_REASON, NO_PLUGIN[engine]),
+    )
+    faults = (
+        Case("transposed weight", "transposed", "fail", SHAPE_REFUSAL),
+        Case("float8 weight", "float8", "fail", BYTES_REFUSAL),
+        Case("scale beside the weight", "scaled", "fail", SCALE_REFUSAL),
+        Case("weight under a name of transformers", "fused", "fail", UNKNOWN_NAME[engine]),
+    )
+    if engine == "sglang":
+        faults += (Case("linear, model package", "linear", "pass", env=EXTERNAL_PACKAGE),)
+    title = f"`verify --engine {engine}`, "
+    return (
+        Group("verify", title + "glm4v", (*pair, *faults), verifies=True),
+        Group("verify_moe", title + "glm4v_moe", pair, model_type="glm4v_moe", verifies=True),
+        Group("verify_ocr", title + "glm_ocr", pair, model_type="glm_ocr", verifies=True),
+        Group("verify_fp8", title + "glm4v in FP8", (passed,), scheme="float", verifies=True),
     )
 
 
@@ -123,6 +156,12 @@ def judge(case: Case, expected: Answers, found: Answers | None, log: str) -> tup
     if case.logs_plugin and PLUGIN_LINE not in log:
         return outcome + ", but no log line of the plugin", False
     return outcome, outcome.startswith(case.expect)
+
+
+def judge_verification(case: Case, outcome: str, detail: str) -> tuple[str, bool]:
+    """Say how the check of an engine ended in `verify`, and whether that is how it must end."""
+    found = f"{outcome}: {detail}"
+    return found, outcome == case.expect and (case.refusal or "") in detail
 
 
 def _compare(expected: Answers, found: Answers) -> str:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from scripts.lib.engine_check.cases import Group
 from scripts.lib.engine_check.tiny_models import save_servable_model
-from tests.support.checkpoints import WEIGHT
+from tests.support.checkpoints import BIAS, WEIGHT
 
 # transformers would load these broken.
 _FOR_ENGINES = ["--for", "vllm,sglang"]
@@ -39,15 +39,23 @@ def _plant_faults(linear: Path, names: Iterable[str]) -> None:
     """Save those of the checkpoints with a fault that are named, beside the linear one."""
     tensors = load_file(linear / "model.safetensors")
     weight = tensors[WEIGHT]
-    faults = {
+    faults: dict[str, dict[str, torch.Tensor]] = {
         "transposed": {WEIGHT: weight.t()},
         "reversed": {WEIGHT: weight.flip(1)},  # of the right shape, with the same values
         "float8": {WEIGHT: weight.to(torch.float8_e4m3fn)},
         "scaled": {f"{WEIGHT}_scale": torch.ones(len(weight), 1)},
+        "fused": {_fused(WEIGHT): weight, _fused(BIAS): tensors[BIAS]},
     }
+    left_out = {"fused": (WEIGHT, BIAS)}
     for name in faults.keys() & set(names):
         folder = linear.with_name(name)
         shutil.copytree(linear, folder)
         changed = {key: tensor.contiguous() for key, tensor in faults[name].items()}
+        kept = {k: t for k, t in tensors.items() if k not in left_out.get(name, ())}
         shard = folder / "model.safetensors"
-        save_file(tensors | changed, shard, metadata={"format": "pt"})
+        save_file(kept | changed, shard, metadata={"format": "pt"})
+
+
+def _fused(name: str) -> str:
+    """Return what `save_original_format=False` of transformers calls a tensor."""
+    return name.replace(".proj.", ".linear_proj.")

@@ -42,7 +42,8 @@ def _engine_rows(folder: Path, engine: str) -> Iterator[tuple[str, ...]]:
     for group in plan_groups(engine):
         if group.name not in document["groups"]:
             continue
-        outcomes = {row["run"]: _outcome(Row(**row)) for row in document["groups"][group.name][1:]}
+        rows = [Row(**row) for row in document["groups"][group.name]]
+        outcomes = {row.run: _outcome(row) for row in rows if row.expected != "answers"}
         served, refused = (outcomes.pop(run, "not run") for run in _PAIR)
         others = "; ".join(f"{run}: {outcome}" for run, outcome in outcomes.items())
         yield (name, group.title, served, refused, others)
@@ -56,7 +57,9 @@ def _name_engine(engine: str, machine: Mapping[str, Any]) -> str:
 def _outcome(row: Row) -> str:
     if not row.passed:
         return "FAILED"
-    return "refused" if row.expected == "refused" else _SHORT.get(row.found, row.found)
+    if row.expected in ("refused", "pass", "fail"):
+        return row.expected
+    return _SHORT.get(row.found, row.found)
 
 
 def main() -> None:
