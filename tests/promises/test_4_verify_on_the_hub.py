@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.damage import flip_bit, overwrite
 from tests.support.hub.read_server import HubServer
 from tests.support.models import TinyModel
 from tests.support.processes import Finished, RunCli, run_python
+from tests.support.stand_ins import install_stand_ins
 
 OTHER = "lm_head.weight"
 READ_ALL = """
@@ -120,11 +122,35 @@ def test_a_small_file_of_which_no_hash_is_listed_is_read(
     assert check(run("org/changed", "--source", "org/source"), "source")[0] == "fail"
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--engine", "transformers"), ("--record-checksums",)], ids=["engine", "record"]
-)
-def test_what_only_a_folder_has_is_refused(arguments: tuple[str, ...], run: Run) -> None:
-    run("org/linear", *arguments).assert_refused("org/linear is on the Hub")
+def test_what_only_a_folder_has_is_refused(run: Run) -> None:
+    done = run("org/linear", "--record-checksums")
+    assert done.code == 2
+    assert done.json["error"]["message"].startswith("org/linear is on the Hub")
+
+
+@pytest.mark.parametrize("overlay", [False, True], ids=["whole", "overlay"])
+def test_an_engine_loads_what_lies_on_the_hub(
+    hub: HubServer,
+    run: Run,
+    run_cli: RunCli,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overlay: bool,
+) -> None:
+    """Of an overlay the other shards are those of the source on record, unasked."""
+    install_stand_ins(tmp_path / "site", monkeypatch)
+    environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    name = "org/linear"
+    if overlay:
+        options = ("--changed-only", "--device", "cpu")
+        done = run_cli("convert", "org/source", tmp_path / "part", *options, env=environment)
+        assert done.code == 0, done.stderr
+        name = "org/part"
+        hub.publish(name, tmp_path / "part")
+    outcome, detail = check(run(name, "--engine", "vllm"), "engine vllm")
+    assert outcome == "pass", detail
+    assert "with the file's values, output of" in detail
 
 
 def warm_cache(environment: dict[str, str], name: str) -> Path:

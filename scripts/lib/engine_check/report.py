@@ -69,8 +69,8 @@ def _page(engine: str, document: Mapping[str, Any]) -> list[str]:
         "question about two images with eight greedy tokens. Tokens and logprobs are compared with "
         "those of the original and no plugin, the first row of each group.",
         "",
-        "Where `verify` starts the engine it loads a view of such a checkpoint, and the row has the "
-        "outcome of its check.",
+        "Where `verify` starts the engine it loads a view of such a checkpoint, and the row has "
+        "the outcome of its check.",
     ]
     for group in plan_groups(engine):
         if group.name in document["groups"]:
