@@ -113,7 +113,7 @@ def _plan_verifications(engine: str) -> tuple[Group, ...]:
         passed,
         Case("linear, no plugin", "linear", "fail", NO_PLUGIN_REASON, NO_PLUGIN[engine]),
     )
-    faults = (
+    faults: tuple[Case, ...] = (
         Case("transposed weight", "transposed", "fail", SHAPE_REFUSAL),
         Case("float8 weight", "float8", "fail", BYTES_REFUSAL),
         Case("scale beside the weight", "scaled", "fail", SCALE_REFUSAL),

@@ -41,7 +41,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Map rows `[N, K]` to `[N, O]`."""
-        return self.proj(rows.view(len(rows), -1, *self.kernel)).view(len(rows), -1)
+        output: torch.Tensor = self.proj(rows.view(len(rows), -1, *self.kernel))
+        return output.view(len(rows), -1)
 
 
 class Model(nn.Module):
@@ -50,7 +51,7 @@ class Model(nn.Module):
     def __init__(self, conv3d_layer: Any, folder: str) -> None:
         super().__init__()
         config = json.loads(Path(folder, "config.json").read_text())
-        self.visual = nn.Module()
+        self.visual: Any = nn.Module()
         self.visual.patch_embed = PatchEmbed(conv3d_layer, config["vision_config"])
         self.to(getattr(torch, config["dtype"]))
 
@@ -70,7 +71,7 @@ class Model(nn.Module):
     def postprocess(self) -> None:
         """Change what was loaded, where that fault is planted."""
         if has_fault("packs"):
-            layer = self.visual.patch_embed.proj
+            layer: Any = self.visual.patch_embed.proj
             layer.forward = copy.deepcopy(layer).forward
             packed = layer.weight.detach().flatten(1).t().contiguous()
             layer.weight = nn.Parameter(packed, requires_grad=False)
