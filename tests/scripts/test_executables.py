@@ -19,6 +19,7 @@ NAMES = {
     *("benchmark", "chaos", "fuzz", "mutate", "check_engine", "hub_traffic"),
     "model_types",
     "schemas",
+    "packages",
     "check_transformers",
 }
 
