@@ -15,10 +15,11 @@ class Conv2LinearError(Exception):
     """
 
     exit_code: int = 2
+    usual_hint: str | None = None  # where the one who raises it has nothing better to say
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class SourceNotFoundError(Conv2LinearError):
@@ -35,6 +36,8 @@ class HubError(Conv2LinearError):
 
 class BadCheckpointError(Conv2LinearError):
     """The checkpoint breaks a rule of its format, or its parts contradict each other."""
+
+    usual_hint = "damaged, or edited by hand? Download or copy it again"
 
 
 class BadHeaderError(BadCheckpointError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TypeAlias
 
@@ -41,6 +42,14 @@ def path_text(path: StrPath, *, what: str, error: type[Conv2LinearError]) -> str
     if not text:
         raise error(f"{what} is an empty name", hint="name a folder")
     return text
+
+
+def missing_folder_hint(folder: Path) -> str:
+    """Say what to do about a folder that is not there, or is no folder."""
+    blocking = next((each for each in (folder, *folder.parents) if each.exists()), Path())
+    if blocking.is_dir():
+        return f"mkdir -p {shlex.quote(str(folder))}"
+    return f"{blocking} is a file: choose a place in a folder"
 
 
 def _shorten(text: str) -> str:

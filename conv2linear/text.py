@@ -1,8 +1,10 @@
-"""Words for people: enums that read as their value, and plurals."""
+"""Words for people: enums that read as their value, plurals, sizes, and what was meant."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class TextEnum(str, enum.Enum):
@@ -24,3 +26,27 @@ def printable_line(text: str) -> str:
     """Put text on one line, with escapes for what a terminal or a page would obey, not show."""
     line = " ".join(part.strip() for part in text.splitlines())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def format_bytes(count: int) -> str:
+    """Format a size as people read it, in powers of 1000."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def find_meant(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a mistyped one is most like, None where none is."""
+    by_lower = {each.lower(): each for each in known}
+    like = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[like[0]] if like else None
+
+
+def hint_known(name: str, known: Iterable[str]) -> str:
+    """Return the hint for a name that is not known: the one that was meant, and all there are."""
+    names = [str(each) for each in known]
+    meant = find_meant(name, names)
+    return (f"did you mean {meant}? " if meant else "") + f"known are {', '.join(names)}"

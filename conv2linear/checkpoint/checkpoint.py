@@ -44,6 +44,7 @@ from conv2linear.sources.base import (
     FileInfo,
     Repository,
     is_inside,
+    named_in_errors,
     read_text,
     refuse_pointer,
 )
@@ -117,7 +118,11 @@ def read_checkpoint(
     Raises `BadCheckpointError` where the files break a rule or contradict each other, and
     `UnsupportedCheckpointError` where there is no patch embedding that could be linear.
     """
-    subfolder = parse_subfolder(subfolder)
+    with named_in_errors(repository.label):
+        return _read_checkpoint(repository, parse_subfolder(subfolder), is_overlay=is_overlay)
+
+
+def _read_checkpoint(repository: Repository, subfolder: str, *, is_overlay: bool) -> Checkpoint:
     prefix = join_subfolder(subfolder, "")
     config = parse_config(_read_config(repository, prefix))
     refuse_text_model(config.values, is_known=config.model_type in {*MODEL_TYPES, *REFUSED_TYPES})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from conv2linear.errors import Conv2LinearError
-from conv2linear.text import TextEnum
+from conv2linear.text import TextEnum, hint_known
 
 
 class Loader(TextEnum):
@@ -43,7 +43,9 @@ def parse_loaders(text: str) -> tuple[Loader, ...]:
     names = {name.strip().lower() for name in text.split(",")} - {""}
     known = ", ".join(ALL_LOADERS)
     if unknown := sorted(names - set(ALL_LOADERS)):
-        raise Conv2LinearError(f"loader {unknown[0]!r} is not known", hint=f"known are {known}")
+        raise Conv2LinearError(
+            f"loader {unknown[0]!r} is not known", hint=hint_known(unknown[0], ALL_LOADERS)
+        )
     if not names:
         raise Conv2LinearError("no loader is named", hint=f"name one or more of {known}")
     return tuple(loader for loader in ALL_LOADERS if loader in names)

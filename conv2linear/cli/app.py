@@ -81,7 +81,10 @@ def run(arguments: list[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "conv2linear"
+        options = " or ".join(getattr(error, "possibilities", None) or ())
+        message = getattr(error, "message", "") if options else error.format_message()
+        question = f"did you mean {options}? `{path} --help` lists all" if options else None
         command = context.info_name if context and context.parent else None
         output = Output(command, json="--json" in arguments)
-        return output.fail(error.format_message(), f"{path} --help", exit_code=2)
+        return output.fail(message, question or f"{path} --help", exit_code=2)
     return code if isinstance(code, int) else 0

@@ -38,6 +38,11 @@ conv2linear convert zai-org/GLM-4.5V ./out --changed-only
 conv2linear convert ./GLM-4.1V-9B ./out --hardlink
 """
 
+_RERUN = (
+    "files that are whole by now, and what is downloaded of others, are used again; "
+    "the check is made again"
+)
+
 
 def convert_command(
     source: Source,
@@ -94,7 +99,7 @@ def convert_command(
     An adapter of PEFT is moved to the linear version of its base.
     """
     output = Output("convert", json=json, quiet=quiet, debug=debug)
-    with output.running() as progress:
+    with output.running(rerun=_RERUN) as progress:
         from conv2linear.operations.convert import convert, plan_conversion  # not for --help
 
         options: dict[str, Any] = {

@@ -12,6 +12,7 @@ from conv2linear.cli.help import CHECK
 from conv2linear.cli.options import Debug, Json, Quiet, complete_loaders
 from conv2linear.cli.output import Output
 from conv2linear.errors import Conv2LinearError
+from conv2linear.text import hint_known
 
 if TYPE_CHECKING:
     from conv2linear.engines.detection import EngineStatus
@@ -51,8 +52,10 @@ def engines_command(
 
         statuses = [s for s in installed_engines() if engine in (None, s.name)]
         if not statuses:
-            known = ", ".join(status.name for status in installed_engines())
-            raise Conv2LinearError(f"engine {engine!r} is not known", hint=f"known are {known}")
+            known = [status.name for status in installed_engines()]
+            raise Conv2LinearError(
+                f"engine {engine!r} is not known", hint=hint_known(str(engine), known)
+            )
         if run:
             statuses = [try_engine(status) for status in statuses]
     output.result({"engines": [s.to_dict() for s in statuses]}, _table(statuses))

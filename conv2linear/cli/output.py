@@ -51,8 +51,11 @@ class Output:
         self._err = Console(stderr=True, highlight=False)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[RichProgress]:
-        """Show the progress of a command, and turn its errors into one line and an exit code."""
+    def running(self, *, rerun: str = "it begins anew") -> Iterator[RichProgress]:
+        """Show the progress of a command, and turn its errors into one line and an exit code.
+
+        `rerun` says what a run after an interrupted one has to do again, and what not.
+        """
         signal.signal(signal.SIGTERM, _raise_terminated)
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed here
         try:
@@ -63,7 +66,7 @@ class Output:
         except BaseException as error:
             if self.debug:
                 print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
-            raise typer.Exit(self._report(error)) from None
+            raise typer.Exit(self._report(error, rerun)) from None
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -122,14 +125,13 @@ class Output:
             self._out.print(human)
         print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
-    def _report(self, error: BaseException) -> int:
+    def _report(self, error: BaseException, rerun: str) -> int:
         """Print an error, and return the exit code that it means."""
         if isinstance(error, Conv2LinearError):
             return self.fail(str(error), error.hint, exit_code=error.exit_code)
         if isinstance(error, KeyboardInterrupt | _TerminatedError):
             code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _TERMINATED
-            hint = "run again: what is done so far is used again"
-            return self.fail("interrupted", hint, exit_code=code)
+            return self.fail("interrupted", f"run again: {rerun}", exit_code=code)
         if isinstance(error, OSError):
             message = f"{error.filename or 'system'}: {error.strerror or error}"
             return self.fail(message, exit_code=_NOT_DONE)

@@ -64,7 +64,7 @@ def push_command(
     """Verify CHECKPOINT and publish it on the Hub; what the source has is copied there."""
     output = Output("push", json=json, quiet=quiet, debug=debug)
     warnings.filterwarnings("ignore", module="huggingface_hub")  # this process is our own
-    with output.running() as progress:
+    with output.running(rerun="what the Hub has received by now is not sent again") as progress:
         from conv2linear.hub.client import quiet_client  # loads huggingface_hub
         from conv2linear.operations.push import plan_push, push
 

@@ -35,7 +35,7 @@ def restore_command(
 ) -> None:
     """Undo a conversion: with its record, every file comes back byte for byte."""
     output = Output("restore", json=json, quiet=quiet, debug=debug)
-    with output.running() as progress:
+    with output.running(rerun="files that are whole by now are used again") as progress:
         from conv2linear.operations.restore import restore  # not for --help
 
         restoration = restore(

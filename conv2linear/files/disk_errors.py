@@ -19,7 +19,9 @@ def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         is_refused = error.errno in NOT_ALLOWED
         raise SourceUnreadableError(
             f"{_place(error, path)}: cannot be read: {error.strerror or error}",
-            hint="give this user the right to read it" if is_refused else "is the disk in order?",
+            hint="give this user the right to read it"
+            if is_refused
+            else "the disk or the network share may be at fault: does `cat` read it?",
         ) from error
 
 
@@ -37,11 +39,11 @@ def as_output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError
     if error.errno in NO_SPACE:
         return OutputError(
             f"no space left on the disk of {os.fspath(path)}",
-            hint="free some and run again: what is written so far is used again",
+            hint="free some and run again: files that are whole by now are used again",
         )
     return OutputError(
         f"{_place(error, path)}: {error.strerror or error}",
-        hint="may this user write there?" if error.errno in NOT_ALLOWED else None,
+        hint="give this user the right to write there" if error.errno in NOT_ALLOWED else None,
     )
 
 

@@ -42,7 +42,10 @@ def rename_new(new: Path, out: Path) -> None:
             return
     except FileExistsError:
         pass
-    raise OutputError(f"{out} exists by now", hint="it appeared while this run was at work")
+    raise OutputError(
+        f"{out} exists by now",
+        hint="it appeared while this run was at work: look at it, then run again",
+    )
 
 
 def exchange(new: Path, old: Path, *, aside: Path) -> None:

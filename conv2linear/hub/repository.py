@@ -20,6 +20,7 @@ from conv2linear.hub.info import is_commit_sha, read_info
 from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.snapshot import Snapshot
+from conv2linear.hub.suggest import suggest_repository
 from conv2linear.sources.base import (
     FileInfo,
     Origin,
@@ -57,7 +58,7 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
     """
     check_repo_id(repo_id)
     revision = revision or constants.DEFAULT_REVISION
-    with hub_errors(repo_id, revision):
+    with suggest_repository(repo_id), hub_errors(repo_id, revision):
         if constants.HF_HUB_OFFLINE:
             path = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
             if not is_commit_sha(path.name):

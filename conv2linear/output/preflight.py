@@ -17,6 +17,7 @@ from conv2linear.output.replacement import NewOutput, refuse_replacing
 from conv2linear.output.staging import refuse_foreign_staging, staging_root
 from conv2linear.output.target import WriteOptions, refuse_linked_files
 from conv2linear.plan.actions import Action, PlannedFile
+from conv2linear.text import format_bytes
 
 _BLOCK_BYTES = 512  # the unit of st_blocks
 _PROTECTED_HARDLINKS = Path("/proc/sys/fs/protected_hardlinks")
@@ -62,7 +63,7 @@ def _raise_refused(folder: Path) -> None:
     """Raise the error of the system that says why a folder may not be written."""
     is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
     reason = "Read-only file system" if is_read_only else "Permission denied"
-    raise OutputError(f"{folder}: {reason}", hint="may this user write there?")
+    raise OutputError(f"{folder}: {reason}", hint="put OUT where this user may write")
 
 
 def _refuse_links(files: Iterable[PlannedFile], out: Path) -> None:
@@ -107,7 +108,7 @@ def _refuse_lack_of_space(files: Sequence[PlannedFile], out: Path, options: Writ
     needed = sum(_needed_bytes(file, shared) for file in copied)
     if needed > free:
         raise OutputError(
-            f"no space for {out}: {needed:,} bytes needed, {free:,} free",
+            f"no space for {out}: {format_bytes(needed)} needed, {format_bytes(free)} free",
             hint="free some, put OUT on another disk, or use --hardlink on the source's",
         )
 

@@ -98,7 +98,7 @@ def refuse_replacing(out: Path, new: NewOutput) -> None:
 
 def _refusal(out: Path, reason: str) -> OutputError:
     return OutputError(
-        f"{out} exists and {reason}: --force does not replace it",
+        f"{out} {reason}: --force does not replace it",
         hint="choose another name, or remove it yourself",
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.parallel import default_workers
-from conv2linear.paths import StrPath, parse_path
+from conv2linear.paths import StrPath, missing_folder_hint, parse_path
 from conv2linear.sources.open import find_local
 
 
@@ -51,7 +51,9 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
         if source is not None and (folder := find_local(source)) is not None:
             _refuse_overlap(out, folder)
         if not out.parent.is_dir():
-            raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
+            what = "is not a folder" if out.parent.exists() else "is not there"
+            hint = missing_folder_hint(out.parent)
+            raise OutputError(f"the folder for OUT, {out.parent}, {what}", hint=hint)
         if os.path.lexists(out):
             _refuse_existing(out, force=force)
 
@@ -80,10 +82,13 @@ def refuse_linked_files(out: Path, paths: Iterable[Path]) -> None:
 
 def _refuse_existing(out: Path, *, force: bool) -> None:
     if not force:
-        raise OutputError(f"{out} exists", hint="choose another name, or replace it with --force")
+        raise OutputError(
+            f"{out} exists already",
+            hint="choose another name; if it is a checkpoint, --force replaces it",
+        )
     if not out.is_dir() or out.is_symlink():
         raise OutputError(
-            f"{out} exists and is not a checkpoint: --force does not replace it",
+            f"{out} is not a checkpoint: --force does not replace it",
             hint="choose another name, or remove it yourself",
         )
 

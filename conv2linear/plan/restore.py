@@ -55,7 +55,8 @@ def plan_restoration(
         refuse_other_tensors(checkpoint, manifest)
     if checkpoint.layout is not Layout.LINEAR:
         raise NothingToConvertError(
-            f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear"
+            f"{checkpoint.repository.label}: the layout is {checkpoint.layout}, not linear",
+            hint="there is nothing to undo: it is as it was before a conversion",
         )
     names = set(checkpoint.files)
     texts: dict[str, str | bytes] = {}

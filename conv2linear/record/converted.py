@@ -7,7 +7,7 @@ from dataclasses import replace
 from conv2linear.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from conv2linear.errors import BadCheckpointError
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
-from conv2linear.sources.base import Repository, read_optional_text
+from conv2linear.sources.base import Repository, named_in_errors, read_optional_text
 
 
 def read_manifest(repository: Repository) -> Manifest | None:
@@ -15,8 +15,9 @@ def read_manifest(repository: Repository) -> Manifest | None:
 
     Raises `BadCheckpointError` where it is not valid.
     """
-    text = read_optional_text(repository, MANIFEST_NAME)
-    return None if text is None else parse_manifest(text)
+    with named_in_errors(repository.label):
+        text = read_optional_text(repository, MANIFEST_NAME)
+        return None if text is None else parse_manifest(text)
 
 
 def read_old_record(repository: Repository) -> str | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from conv2linear.errors import BadCheckpointError, SourceChangedError
+from conv2linear.errors import (
+    BadCheckpointError,
+    SourceChangedError,
+    UnsupportedCheckpointError,
+)
 from conv2linear.files.disk_errors import read_errors
+from conv2linear.text import format_bytes
 
 GIT_FOLDER = ".git"  # in a worktree or a submodule a file; git has no such name in a repository
 CACHE_FOLDER = ".cache"  # of huggingface_hub, in the folder that it downloads to
@@ -123,9 +129,20 @@ def check_unchanged(info: FileInfo) -> None:
         now = file_fingerprint(info.path) if info.path.exists() else ""
     if now.rpartition(":")[0] != info.fingerprint.rpartition(":")[0]:
         raise SourceChangedError(
-            f"{info.name} changed while it was read",
+            f"{info.path} changed while it was read",
             hint="wait until whatever writes to the source is done, then run again",
         )
+
+
+@contextlib.contextmanager
+def named_in_errors(label: str) -> Iterator[None]:
+    """Let errors about a file say which folder or repository it is in: that stands first."""
+    try:
+        yield
+    except (BadCheckpointError, UnsupportedCheckpointError, SourceChangedError) as error:
+        if label in str(error):
+            raise
+        raise type(error)(f"{label}: {error}", hint=error.hint) from error
 
 
 def read_text(repository: Repository, name: str) -> str:
@@ -135,7 +152,9 @@ def read_text(repository: Repository, name: str) -> str:
     """
     info = repository.files[name]
     if info.size_bytes > _MAX_TEXT_BYTES:
-        raise BadCheckpointError(f"{name}: {info.size_bytes} bytes is too large for a text file")
+        raise BadCheckpointError(
+            f"{name}: {format_bytes(info.size_bytes)} is too large for a text file"
+        )
     content = repository.read(name, 0, info.size_bytes)
     check_unchanged(info)
     refuse_pointer(content, name)

@@ -15,6 +15,7 @@ from conv2linear.sources.base import (
     file_fingerprint,
     find_name_problem,
     is_omitted,
+    named_in_errors,
 )
 
 
@@ -30,14 +31,17 @@ class Folder:
         self.label = label or str(path)
         self.origin = origin
         if not path.is_dir():
-            raise SourceNotFoundError(f"{self.label}: not a folder")
+            raise SourceNotFoundError(
+                f"{self.label}: not a folder", hint=f"did you mean the folder {path.parent}?"
+            )
         with read_errors(path):
             found = sorted(_walk(path, path))
         omitted = {name for name in found if name.endswith("/") or is_omitted(name)}
         self.omitted = tuple(sorted(omitted))
-        self.files: Mapping[str, FileInfo] = {
-            name: _file_info(path / name, name) for name in found if name not in omitted
-        }
+        with named_in_errors(self.label):
+            self.files: Mapping[str, FileInfo] = {
+                name: _file_info(path / name, name) for name in found if name not in omitted
+            }
 
     @property
     def warnings(self) -> Sequence[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conv2linear.errors import Conv2LinearError, SourceNotFoundError
+from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
 from conv2linear.paths import StrPath, parse_path, path_text
 from conv2linear.sources.address import choose_revision, is_address, parse_address
 from conv2linear.sources.base import Repository
 from conv2linear.sources.folder import Folder
+from conv2linear.text import find_meant
 
 
 def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
@@ -28,14 +29,17 @@ def open_source(source: StrPath, *, revision: str | None = None) -> Repository:
         return Folder(path)
     address = parse_address(name) if isinstance(source, str) else None
     if address is None:
-        raise SourceNotFoundError(
-            f"{name}: no such folder",
-            hint="give a folder that exists, or a Hub id such as zai-org/GLM-4.5V",
-        )
+        otherwise = "give a folder that exists, or a Hub id such as zai-org/GLM-4.5V"
+        raise SourceNotFoundError(f"{name}: no such folder", hint=_ask_for(source) or otherwise)
     revision = choose_revision(address, revision, text=name)
     from conv2linear.hub.repository import open_repository  # loads huggingface_hub: not for folders
 
-    return open_repository(address.repo_id, revision=revision)
+    try:
+        return open_repository(address.repo_id, revision=revision)
+    except (SourceNotFoundError, HubError) as error:
+        if question := _ask_for(source):
+            raise type(error)(str(error), hint=f"{question} Or {error.hint}") from error
+        raise
 
 
 def find_local(source: StrPath) -> Path | None:
@@ -50,3 +54,14 @@ def find_local(source: StrPath) -> Path | None:
         return None
     path = parse_path(source, what="source", error=SourceNotFoundError)
     return path if path.exists() else None
+
+
+def _ask_for(source: StrPath) -> str | None:
+    """Ask whether the folder was meant whose name is most like a path that does not exist."""
+    path = Path(source)
+    try:
+        names = [each.name for each in os.scandir(path.parent) if each.is_dir()]
+    except (OSError, ValueError):
+        return None
+    meant = find_meant(path.name, names)
+    return f"did you mean the folder {path.parent / meant}?" if meant else None

@@ -71,7 +71,7 @@ def test_an_output_in_a_folder_that_does_not_exist(
     checkpoint: Path, tmp_path: Path, run_here: RunCli
 ) -> None:
     done = run_here("convert", checkpoint, tmp_path / "a" / "b")
-    done.assert_refused(str(tmp_path / "a"), "not a folder")
+    done.assert_refused(str(tmp_path / "a"), "is not there")
     assert "mkdir -p" in done.stderr
     assert not (tmp_path / "a").exists()
 

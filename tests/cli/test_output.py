@@ -97,7 +97,7 @@ ERRORS: dict[str, tuple[BaseException, int, list[str]]] = {
     "Ctrl-C": (
         KeyboardInterrupt(),
         130,
-        ["error: interrupted", "hint: run again: what is done so far is used again"],
+        ["error: interrupted", "hint: run again: it begins anew"],
     ),
     "an escape sequence": (Conv2LinearError("a\x1b[31mb\nc"), 2, [r"error: a\x1b[31mb c"]),
 }

@@ -16,7 +16,7 @@ from conv2linear.checkpoint.checkpoint import read_shard_header
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.errors import BadCheckpointError, SourceChangedError
-from conv2linear.sources.base import Repository, read_text
+from conv2linear.sources.base import Repository, named_in_errors, read_text
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ def read_adapter(repository: Repository) -> Adapter:
     `UnsupportedCheckpointError` for an adapter of another base, or one of a patch embedding that is
     no LoRA.
     """
+    with named_in_errors(repository.label):
+        return _read_adapter(repository)
+
+
+def _read_adapter(repository: Repository) -> Adapter:
     config = parse_adapter_config(read_text(repository, ADAPTER_CONFIG_NAME))
     refuse_other_base(config.model_type)
     if ADAPTER_WEIGHTS_NAME not in repository.files:

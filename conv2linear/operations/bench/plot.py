@@ -14,7 +14,7 @@ from conv2linear.files.disk_errors import write_errors
 from conv2linear.operations.bench.bench import Bench
 from conv2linear.operations.bench.measure import Measurement
 from conv2linear.operations.bench.vision_tower import Tower
-from conv2linear.paths import StrPath, parse_path
+from conv2linear.paths import StrPath, missing_folder_hint, parse_path
 
 _SUFFIXES = (".png", ".svg")
 _LAYERS = (("conv3d", "Conv3d", "#d55e00", "o"), ("linear", "linear", "#0072b2", "s"))
@@ -38,7 +38,9 @@ def check_plot(path: StrPath) -> Path:
             hint=f"give it a name that ends in {' or '.join(_SUFFIXES)}",
         )
     if not path.parent.is_dir():
-        raise Conv2LinearError(f"{path.parent} is not a folder", hint=f"mkdir -p {path.parent}")
+        raise Conv2LinearError(
+            f"{path.parent} is not a folder", hint=missing_folder_hint(path.parent)
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise Conv2LinearError(
             "a chart needs matplotlib, which is not installed",

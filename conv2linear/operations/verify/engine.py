@@ -18,6 +18,7 @@ from conv2linear.operations.verify.needs import NotDoneError, need_engine, need_
 from conv2linear.operations.verify.served_engine import check_served, write_view
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.sources.folder import Folder
+from conv2linear.text import hint_known
 
 
 def parse_engines(engines: str | Iterable[str] | None) -> tuple[Loader, ...]:
@@ -31,7 +32,7 @@ def parse_engines(engines: str | Iterable[str] | None) -> tuple[Loader, ...]:
     names = {name.strip() for name in text.split(",")}
     if unknown := sorted(names - set(Loader)):
         raise Conv2LinearError(
-            f"engine {unknown[0]!r} is not known", hint=f"use {', '.join(Loader)}"
+            f"engine {unknown[0]!r} is not known", hint=hint_known(unknown[0], Loader)
         )
     return tuple(engine for engine in Loader if engine in names)
 
