@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
-from rich.table import Table
 
+from conv2linear.cli.bench_table import BenchTable, format_seconds, format_timing
 from conv2linear.cli.help import CHECK, REPORT
 from conv2linear.cli.options import Debug, Json, Quiet
 from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
-    from conv2linear.equivalence.timing import Timing
     from conv2linear.operations.bench.bench import Bench
-    from conv2linear.operations.bench.measure import LayerResult, Measurement
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 
 EXAMPLES = """
@@ -91,65 +89,7 @@ def _report(bench: Bench, plot: Path | None) -> Group:
     rows = [*_environment_rows(bench), *_tower_rows(bench.tower)]
     if plot is not None:
         rows.append(("chart", str(plot)))
-    return Group(_table(bench), key_value_table(*rows))
-
-
-def _table(bench: Bench) -> Table:
-    table = Table(
-        title=f"Patch embedding {list(bench.kernel_shape)}: median of one call (quartiles)",
-        title_justify="left",
-    )
-    table.add_column("dtype")
-    table.add_column("input")
-    for name in ("patches", "Conv3d", "linear", "speed-up"):
-        table.add_column(name, justify="right")
-    table.add_column("error / bound", justify="right")
-    for number, measurement in enumerate(bench.measurements):
-        is_last = (
-            measurement is bench.measurements[-1]
-            or bench.measurements[number + 1].dtype != measurement.dtype
-        )
-        table.add_row(*_cells(measurement), end_section=is_last)
-    return table
-
-
-def _cells(measurement: Measurement) -> tuple[str, ...]:
-    return (
-        measurement.dtype,
-        measurement.input.name,
-        f"{measurement.input.patches:,}",
-        _format_layer(measurement.conv3d),
-        _format_layer(measurement.linear),
-        "" if measurement.speedup is None else f"{measurement.speedup:.1f}x",
-        f"{_format_ratio(measurement.conv3d)}, {_format_ratio(measurement.linear)}",
-    )
-
-
-def _format_layer(result: LayerResult) -> str:
-    if result.timing is None:
-        return f"left out: {result.skipped}"
-    return _format_timing(result.timing)
-
-
-def _format_timing(timing: Timing) -> str:
-    if timing.runs == 1:
-        return f"{_format_seconds(timing.median_s)} (1 run)"
-    quartiles = (
-        f"{_format_seconds(timing.lower_quartile_s)} - {_format_seconds(timing.upper_quartile_s)}"
-    )
-    return f"{_format_seconds(timing.median_s)} ({quartiles})"
-
-
-def _format_ratio(result: LayerResult) -> str:
-    if result.max_over_bound is None:
-        return "-"
-    if result.is_wrong:
-        return f"[bold red]{result.max_over_bound:.3g} x: WRONG[/]"
-    return f"{result.max_over_bound:.1%}"
-
-
-def _format_seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+    return Group(BenchTable(bench), key_value_table(*rows))
 
 
 def _environment_rows(bench: Bench) -> list[tuple[str, str]]:
@@ -178,7 +118,7 @@ def _tower_rows(tower: Tower | None) -> list[tuple[str, str]]:
 
 def _format_tower(timing: TowerTiming) -> str:
     return (
-        f"first embedding {_format_timing(timing.first)} "
-        f"after {_format_seconds(timing.load.median_s)} of loading, "
-        f"later {_format_timing(timing.later)}"
+        f"first embedding {format_timing(timing.first)} "
+        f"after {format_seconds(timing.load.median_s)} of loading, "
+        f"later {format_timing(timing.later)}"
     )

@@ -65,19 +65,19 @@ def engines_command(
 
 def _table(statuses: list[EngineStatus]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("engine", "version", "plugin", "loads linear", "how, or why not", "found out by"):
+    for title in ("engine", "loads linear", "how, or why not"):
         table.add_column(title, header_style="bold cyan", overflow="fold")
     for s in statuses:
         loads = "[green]yes[/]" if s.loads_linear else "[yellow]no[/]"
-        found_by = s.found_by if s.version else ""
-        plugin = escape(_describe_plugin(s))
-        table.add_row(s.name, s.version or "", plugin, loads, escape(s.reason), found_by)
+        table.add_row(f"{s.name} {s.version or ''}", loads, escape(_describe(s)))
     return table
 
 
-def _describe_plugin(status: EngineStatus) -> str:
+def _describe(status: EngineStatus) -> str:
     if status.version is None:
-        return ""
-    if status.name == "transformers":
-        return status.plugin_reason
-    return f"{'active' if status.plugin_active else 'not active'}: {status.plugin_reason}"
+        return status.reason
+    plugin = ""
+    if status.name != "transformers":
+        active = "active" if status.plugin_active else "not active"
+        plugin = f"; plugin {active}: {status.plugin_reason}"
+    return f"{status.reason}{plugin} (found out by {status.found_by})"

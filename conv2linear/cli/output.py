@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import traceback
@@ -47,7 +48,8 @@ class Output:
     ) -> None:
         self.command, self.is_json, self.quiet, self.debug = command, json, quiet, debug
         self._has_document = False  # on stdout, which gets one and no other
-        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+        is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
+        self._out = Console(highlight=False, width=None if is_given else _PIPE_WIDTH)
         self._err = Console(stderr=True, highlight=False)
 
     @contextlib.contextmanager
