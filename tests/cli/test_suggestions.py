@@ -63,8 +63,8 @@ class _Hub(BaseHTTPRequestHandler):
             content = b"{}"
         else:
             self.send_response(200)
-            content = json.dumps([{"id": "zai-org/GLM-4.5V"}] if author == ["zai-org"] else [])
-            content = content.encode()
+            models = [{"id": "zai-org/GLM-4.5V"}] if author == ["zai-org"] else []
+            content = json.dumps(models).encode()
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
