@@ -41,7 +41,7 @@ def check_served(subject: Subject, engine: Loader) -> str:
     try:
         found = _load_and_compare(subject, given, folder, engine)
     except NotDoneError as error:
-        raise NotDoneError(f"{name} cannot load it here: {error}") from None
+        raise NotDoneError(f"{name} cannot load it here: {error}{explain(status)}") from None
     except CheckFailedError as error:
         raise CheckFailedError(f"{name} {error}{explain(status)}") from None
     return f"{name} {found}; loaded with {_describe(extent)}"
