@@ -14,7 +14,7 @@ from conv2linear.files.clone import can_share_blocks, data_bytes
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.files.mount import mount_id
 from conv2linear.output.replacement import NewOutput, refuse_replacing
-from conv2linear.output.staging import refuse_foreign_staging, staging_root
+from conv2linear.output.staging import refuse_foreign_staging, refuse_other_run, staging_root
 from conv2linear.output.target import WriteOptions, refuse_linked_files
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.text import format_bytes
@@ -28,9 +28,9 @@ def refuse_impossible(
 ) -> None:
     """Raise `OutputError` where a run would not be able to write these files to OUT.
 
-    OUT may not be replaced, overlaps with files of the source, or lies where this user may not
-    write; the disk has too little space; or the files cannot be hard-linked. Raises
-    `SourceUnreadableError` where this user may not read one of them.
+    OUT may not be replaced, overlaps with files of the source, is being written by another run, or
+    lies where this user may not write; the disk has too little space; or the files cannot be
+    hard-linked. Raises `SourceUnreadableError` where this user may not read one of them.
     """
     _refuse_unreadable(file.info.path for file in files if file.info.path)
     refuse_linked_files(out, [file.info.path for file in files if file.info.path])
@@ -40,6 +40,7 @@ def refuse_impossible(
         if not os.access(out.parent, os.W_OK | os.X_OK):
             _raise_refused(out.parent)
         refuse_foreign_staging(out)
+        refuse_other_run(out)
     if options.hardlink:
         _refuse_links(files, out)
     with write_errors(out):

@@ -44,6 +44,24 @@ def staging_root(out: Path) -> Path:
     return out.parent / f".{name}.conv2linear"
 
 
+def refuse_other_run(out: Path) -> None:
+    """Raise `OutputError` where another run is writing OUT now; nothing is left locked."""
+    try:
+        descriptor = os.open(staging_root(out), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        FolderLock(descriptor).release()
+    except BlockingIOError:
+        raise _other_run(out) from None
+    finally:
+        os.close(descriptor)
+
+
+def _other_run(out: Path) -> OutputError:
+    return OutputError(f"another run is writing {out}", hint="wait for it, or choose another name")
+
+
 def refuse_foreign_staging(out: Path) -> None:
     """Raise `OutputError` where the hidden folder beside OUT is there, and not only our own.
 
@@ -257,9 +275,7 @@ class Staging:
                 self._lock = FolderLock(descriptor)
             except BlockingIOError:
                 os.close(descriptor)
-                raise OutputError(
-                    f"another run is writing {self.out}", hint="wait for it, or choose another name"
-                ) from None
+                raise _other_run(self.out) from None
             if _is_same(descriptor, self.root):
                 return descriptor
             os.close(descriptor)  # locked a folder that another run had already removed

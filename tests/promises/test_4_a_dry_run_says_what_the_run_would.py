@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conv2linear.files.lock import FolderLock
 from tests.support.processes import Finished, RunCli, obey_permissions
 from tests.support.staging import staging_root
 
@@ -69,6 +73,42 @@ def test_an_output_that_the_run_refuses(
     plant, options = REFUSED[case]
     plant(checkpoint, out)
     both(run_here, checkpoint, out, *options, source=checkpoint, place=out.parents[1])
+
+
+def refuse_to_lock(*_: object) -> None:
+    """Do as a file system without locks does."""
+    raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_an_output_that_another_run_is_writing(
+    checkpoint: Path,
+    out: Path,
+    has_locks: bool,
+    run_here: RunCli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not has_locks:
+        monkeypatch.setattr(fcntl, "flock", refuse_to_lock)
+    staging_root(out).mkdir(mode=0o700)
+    descriptor = os.open(staging_root(out), os.O_RDONLY)
+    lock = FolderLock(descriptor)
+    both(run_here, checkpoint, out, source=checkpoint, place=out.parent)
+    lock.release()
+    os.close(descriptor)
+    assert run_here("convert", checkpoint, out, "--dry-run").code == 0
+    assert run_here("convert", checkpoint, out, "--device", "cpu").code == 0
+
+
+def test_a_folder_that_is_held_for_a_moment_only(tmp_path: Path) -> None:
+    """A plan that looks for another run does not stop one that begins just then."""
+    descriptors = [os.open(tmp_path, os.O_RDONLY) for _ in range(2)]
+    fcntl.flock(descriptors[0], fcntl.LOCK_EX)
+    timer = threading.Timer(0.005, os.close, [descriptors[0]])
+    timer.start()
+    FolderLock(descriptors[1]).release()
+    timer.join()
+    os.close(descriptors[1])
 
 
 @pytest.mark.parametrize("name", [".", "linear", ".."])
