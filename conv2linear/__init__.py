@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from conv2linear.operations.restore import restore
     from conv2linear.operations.verify.identity import Identity, RecordedTensor
     from conv2linear.operations.verify.report import ReportFormat, render_report, write_report
-    from conv2linear.operations.verify.result import Check, Outcome, Verification
+    from conv2linear.operations.verify.result import Check, NotCompared, Outcome, Verification
     from conv2linear.operations.verify.subject import Engine
     from conv2linear.operations.verify.verify import verify
     from conv2linear.paths import StrPath
@@ -138,7 +138,7 @@ _NAMES_OF_MODULES = {
     "operations.restore": ("restore",),
     "operations.verify.identity": ("Identity", "RecordedTensor"),
     "operations.verify.report": ("ReportFormat", "render_report", "write_report"),
-    "operations.verify.result": ("Check", "Outcome", "Verification"),
+    "operations.verify.result": ("Check", "NotCompared", "Outcome", "Verification"),
     "operations.verify.subject": ("Engine",),
     "operations.verify.verify": ("verify",),
     "paths": ("StrPath",),
@@ -216,6 +216,7 @@ __all__ = [
     "ModelConfig",
     "ModelType",
     "NoProgress",
+    "NotCompared",
     "NothingToConvertError",
     "Operation",
     "Origin",

@@ -131,8 +131,10 @@ def _table(verification: Verification) -> Table:
         table.add_row(check.name, f"[{style}]{check.outcome}[/]", escape(format_text(check.detail)))
     for label, text in describe(verification.compatibility):
         table.add_row(label, "", escape(format_text(text)))
+    if verification.not_compared is not None:
+        table.add_row("not compared", "", escape(format_text(str(verification.not_compared))))
     outcome = "fail" if verification.exit_code else "pass" if verification.is_compared else "skip"
-    table.add_row(
-        "", f"[{_STYLES[outcome]}]{verification.verdict}[/]", escape(verification.checkpoint)
-    )
+    word = "sound" if outcome == "pass" else verification.verdict
+    where = f"{verification.checkpoint}{verification.verdict.removeprefix(word)}"
+    table.add_row("", f"[{_STYLES[outcome]}]{word}[/]", escape(where))
     return table

@@ -23,9 +23,11 @@ from conv2linear.operations.adapter.subject import (
 )
 from conv2linear.operations.verify.equivalence import require_step
 from conv2linear.operations.verify.needs import SkippedError, need_record
+from conv2linear.operations.verify.source_bytes import compare_file
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.plan.adapter import move_config
-from conv2linear.record.manifest import TensorRecord
+from conv2linear.record.git_attributes import GIT_ATTRIBUTES
+from conv2linear.record.manifest import MANIFEST_NAME, TensorRecord
 from conv2linear.sources.base import Repository
 from conv2linear.text import plural
 from conv2linear.version import __version__
@@ -221,10 +223,27 @@ def check_adapter_source(subject: Subject) -> str:
             )
         if adapter.read_tensor(name) != source.read_tensor(original):
             raise CheckFailedError(f"the bytes of {name} are not the source's")
-    text = move_config(source, Layout.LINEAR).text
-    if source.layout is not Layout.LINEAR and text != adapter.config.text:
+    is_moved = source.layout is not Layout.LINEAR
+    config = move_config(source, Layout.LINEAR) if is_moved else source.config
+    if config.text != adapter.config.text:
         raise CheckFailedError(f"{ADAPTER_CONFIG_NAME} is not what converting the source's gives")
-    return f"{plural(len(found), 'tensor')} and {ADAPTER_CONFIG_NAME} are the source's"
+    others = _compare_other_files(subject, adapter.repository, source.repository)
+    return (
+        f"{plural(len(found), 'tensor')}, {ADAPTER_CONFIG_NAME} and {plural(others, 'other file')} "
+        "are the source's"
+    )
+
+
+def _compare_other_files(subject: Subject, ours: Repository, theirs: Repository) -> int:
+    """Check that the files beside weights and config are the source's; return their number."""
+    kept = {MANIFEST_NAME, GIT_ATTRIBUTES, ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME}
+    found, expected = ours.files.keys() - kept, theirs.files.keys() - kept
+    for name in sorted(found ^ expected):
+        where = "the source does not have it" if name in found else "the source has it"
+        raise CheckFailedError(f"{name}: {where}")
+    for name in sorted(found):
+        compare_file(ours, theirs, name, on_bytes=subject.options.progress.advance)
+    return len(found)
 
 
 def need_source_or_none(subject: Subject) -> Adapter | None:

@@ -33,6 +33,7 @@ from conv2linear.operations.verify.checksums import (
 from conv2linear.operations.verify.identity import identify
 from conv2linear.operations.verify.named_check import NamedCheck, run_check
 from conv2linear.operations.verify.needs import need_checksums, need_record
+from conv2linear.operations.verify.not_compared import find_not_compared
 from conv2linear.operations.verify.record import check_record, check_recorded_files
 from conv2linear.operations.verify.requests import refuse_impossible
 from conv2linear.operations.verify.result import Verification
@@ -70,12 +71,14 @@ def verify_adapter(
     refuse_impossible(subject)
     subject = replace(subject, equivalences=compare_adapter(subject), sha256=hash_files(subject))
     made = [run_check(check, subject) for check in ADAPTER_CHECKS]
+    checks = [check for check in made if check]
     source_repository = subject.adapter_source.repository if subject.adapter_source else None
     return Verification(
         checkpoint=repository.label,
         source=source_repository.label if source_repository else None,
-        checks=complete_record(subject, [check for check in made if check]),
+        checks=complete_record(subject, checks),
         equivalences=subject.equivalences,
         warnings=told.warnings,
         identity=identify(subject, source=source_repository),
+        not_compared=find_not_compared(subject, checks),
     )

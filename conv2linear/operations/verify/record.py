@@ -87,15 +87,39 @@ def check_recorded_files(subject: Subject) -> str:
             raise CheckFailedError(
                 f"{name} has {found[name]} bytes, recorded were {recorded[name]}"
             )
-    hashed = [record for record in manifest.files if record.sha256 and _is_cheap(subject, record)]
+    hashed = compared_by_record(subject)
     for record in hashed:
-        content = subject.repository.read(record.name, 0, record.size_bytes)
-        if hashlib.sha256(content).hexdigest() != record.sha256:
+        if _hash(subject, record) != record.sha256:
             raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
     return (
         f"{plural(len(recorded), 'file')} with the recorded sizes, {len(hashed)} of them with the "
         "recorded SHA-256, and no other"
     )
+
+
+def compared_by_record(subject: Subject) -> list[FileRecord]:
+    """Return the files whose SHA-256 on record is compared in every run.
+
+    It is listed by the Hub, or of a file that takes no long reading.
+    """
+    return [
+        record
+        for record in need_record(subject).files
+        if record.sha256 and (_is_listed(subject, record) or _is_cheap(subject, record))
+    ]
+
+
+def _hash(subject: Subject, record: FileRecord) -> str:
+    if _is_listed(subject, record) and record.name != GIT_ATTRIBUTES:
+        return subject.repository.files[record.name].sha256 or ""
+    content = subject.repository.read(record.name, 0, record.size_bytes)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_listed(subject: Subject, record: FileRecord) -> bool:
+    """Tell whether the Hub has just listed the SHA-256 of a file."""
+    info = subject.repository.files[record.name]
+    return info.content_id is not None and info.sha256 is not None
 
 
 def _is_cheap(subject: Subject, record: FileRecord) -> bool:

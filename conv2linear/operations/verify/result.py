@@ -9,7 +9,9 @@ from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.operations.verify.identity import Identity
 from conv2linear.result import Result
-from conv2linear.text import TextEnum
+from conv2linear.text import TextEnum, plural
+
+_SHOWN = 3  # files that are named before the rest is left to --json
 
 
 class Outcome(TextEnum):
@@ -39,6 +41,18 @@ class Check(Result):
 
 
 @dataclass(frozen=True)
+class NotCompared(Result):
+    """The files whose bytes were compared with nothing, and the command that compares them."""
+
+    files: tuple[str, ...]
+    command: str
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.files[:_SHOWN]) + (", …" if len(self.files) > _SHOWN else "")
+        return f"{plural(len(self.files), 'file')} ({shown}): `{self.command}` compares them"
+
+
+@dataclass(frozen=True)
 class Verification(Result):
     """All checks of one checkpoint, and the equivalence check of each patch embedding.
 
@@ -46,6 +60,7 @@ class Verification(Result):
     nothing to compare with; `compatibility` says where it loads, by what is known of the loaders
     (nothing where the files could not be read); `warnings` are about this machine and what was
     read, not faults; `identity` has the commits and hashes that these files are known by.
+    `not_compared` names the files whose bytes were compared with nothing, None where there is none.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("passed", "verdict")
@@ -57,6 +72,7 @@ class Verification(Result):
     compatibility: tuple[Loading, ...] = ()
     warnings: tuple[str, ...] = ()
     identity: Identity | None = None
+    not_compared: NotCompared | None = None
 
     @property
     def passed(self) -> bool:
@@ -77,13 +93,14 @@ class Verification(Result):
     def verdict(self) -> str:
         """What the checks say together, in a few words.
 
-        Only a weight that was compared with the source's, or with its record, is called sound.
+        Only a weight that was compared with the source's, or with its record, is called sound, and
+        without more words only a checkpoint of which every file was.
         """
         if self.exit_code:
             return "not sound" if self.failed else "not verified as asked"
         if not self.is_compared:
             return "no fault found, compared with nothing"
-        return "sound"
+        return "sound as far as compared" if self.not_compared else "sound"
 
     @property
     def is_compared(self) -> bool:

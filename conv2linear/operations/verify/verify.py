@@ -44,6 +44,7 @@ from conv2linear.operations.verify.needs import (
     need_record,
     need_source,
 )
+from conv2linear.operations.verify.not_compared import find_not_compared
 from conv2linear.operations.verify.record import (
     check_record,
     check_recorded_edits,
@@ -145,14 +146,16 @@ def verify(
     for opened in (subject, subject.source):
         told.warn_all(opened.repository.warnings if opened else ())
     told.warn_all(_find_warnings(subject))
+    checks = [check for check in made if check]
     return Verification(
         checkpoint=subject.repository.label,
         source=subject.source.repository.label if subject.source else None,
-        checks=complete_record(subject, [check for check in made if check]),
+        checks=complete_record(subject, checks),
         equivalences=subject.equivalences,
         compatibility=find_compatibility(subject),
         warnings=told.warnings,
         identity=identify(subject, source=subject.source.repository if subject.source else None),
+        not_compared=find_not_compared(subject, checks),
     )
 
 

@@ -155,6 +155,8 @@ def _what_was_compared(verification: Verification) -> Iterator[Fact]:
     else:
         against = "nothing: there is neither a source nor a record to compare with"
     yield Fact("compared with", against)
+    if verification.not_compared is not None:
+        yield Fact("not compared", printable_line(str(verification.not_compared)))
     if identity is None:
         return
     if identity.recorded_source is not None:
