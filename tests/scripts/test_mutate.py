@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from scripts.lib.mutate.measure import Baseline, Verdict, choose_tests, draw
+from scripts.lib.mutate.measure import Verdict, choose_tests, draw
 from scripts.lib.mutate.mutants import draw_sample, find_mutants
 from scripts.lib.mutate.project import CONV2LINEAR
-from scripts.lib.mutate.reached import TimedTest
+from scripts.lib.mutate.reached import Baseline, TimedTest
 from scripts.lib.mutate.report import is_enough, read_reasons, write_report
 from scripts.lib.results import ROOT
 from tests.support.contents import snapshot
@@ -77,6 +77,10 @@ def test_a_sum_is_printed(printed):
 
 def test_that_fails_by_itself():
     assert not "right"
+
+def test_that_takes_long(printed):
+    import time
+    time.sleep(60)
 """
 PROGRAM = """
 import json, sys
@@ -88,11 +92,11 @@ from scripts.lib.mutate.runs import preload
 root, folder = map(Path, sys.argv[1:])
 project = Project(root, ("sums", "tests"), ("sums",), preloads=("hypothesis",))
 preload(project)
-baseline = measure_baseline(project, folder, workers=1)
+baseline = measure_baseline(project, folder, workers=1, longest_s=3)
 sample = draw(project, count=100, seed=0)
 verdicts = judge(project, sample, baseline, folder, workers=2, least_s=2)
 found = [(v.mutant.function, v.mutant.after, v.caught_by, v.tests) for v in verdicts]
-print(json.dumps({"found": found, "failing": baseline.failing}))
+print(json.dumps({"found": found, "failing": baseline.failing, "cut_off": baseline.cut_off}))
 """
 
 
@@ -138,6 +142,7 @@ def test_what_a_process_and_a_fixture_reach_counts_for_all_tests(tmp_path: Path)
     expected = ("tests/test_sums.py::test_a_sum_is_printed", 2)
     assert caught["add", "return a - b"] == expected
     assert result["failing"] == ["tests/test_sums.py::test_that_fails_by_itself"]
+    assert result["cut_off"] == ["tests/test_sums.py::test_that_takes_long"]
 
 
 # --- which faults are planted ---------------------------------------------------------------------
@@ -264,7 +269,9 @@ def test_a_report_lists_each_survivor(tmp_path: Path, reason: str | None) -> Non
         tmp_path,
         command="scripts/mutate",
         verdicts=judged(survivors=2),
-        baseline=Baseline([], ["tests/test_sums.py::test_broken"]),
+        baseline=Baseline(
+            [], ["tests/test_sums.py::test_broken"], ["tests/test_sums.py::test_long"], 4
+        ),
         reasons={SURVIVOR.mutant.key: reason} if reason else {},
     )
     text = page.read_text()
@@ -274,7 +281,9 @@ def test_a_report_lists_each_survivor(tmp_path: Path, reason: str | None) -> Non
     assert f"- pack/part/sums.py:{mutant.line}: `{mutant.before}` → `{mutant.after}`" in text
     assert f"): {reason or '**not explained'}" in text
     assert "- `tests/test_sums.py::test_broken`" in text
+    assert "1 test took longer than 4 s" in text
     document = json.loads((tmp_path / "mutate.json").read_text())
+    assert document["cut_off"] == ["tests/test_sums.py::test_long"]
     assert [each["caught_by"] for each in document["mutants"]].count(None) == 2
 
 

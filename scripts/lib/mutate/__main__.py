@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.lib.mutate.measure import draw, judge, load_or_measure
+from scripts.lib.mutate.measure import LONGEST_S, draw, judge, load_or_measure
 from scripts.lib.mutate.project import CONV2LINEAR
 from scripts.lib.mutate.report import is_enough, read_reasons, write_report
 from scripts.lib.mutate.runs import preload
@@ -23,6 +23,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="mutants to plant (100)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants (0)")
     parser.add_argument("--tests", nargs="+", help="the tests to judge by (all)")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=LONGEST_S,
+        metavar="S",
+        help=f"judge by no test that takes longer ({LONGEST_S:g} s)",
+    )
     parser.add_argument("--workers", type=int, default=2, help="tests to run at a time (2)")
     parser.add_argument("--results", type=Path, help="where to write the report", default=RESULTS)
     arguments = parser.parse_args()
@@ -36,7 +43,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no copies behind
     with tempfile.TemporaryDirectory(prefix="mutate-") as temporary:
         folder = Path(temporary)
-        baseline = load_or_measure(project, folder, kept=kept, workers=arguments.workers)
+        baseline = load_or_measure(
+            project,
+            folder,
+            kept=kept,
+            workers=arguments.workers,
+            longest_s=arguments.longest,
+        )
         sample = draw(project, count=arguments.runs, seed=arguments.seed)
         verdicts = judge(project, sample, baseline, folder, workers=arguments.workers)
     reasons = read_reasons()

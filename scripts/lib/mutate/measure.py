@@ -12,13 +12,21 @@ from typing import Any
 
 from scripts.lib.mutate.mutants import Mutant, draw_sample, find_mutants
 from scripts.lib.mutate.project import Project
-from scripts.lib.mutate.reached import Place, Recorder, TimedTest, instrument, read_tests
+from scripts.lib.mutate.reached import (
+    Baseline,
+    Place,
+    Recorder,
+    TimedTest,
+    instrument,
+    read_tests,
+)
 from scripts.lib.mutate.runs import Job, Selection, limit_s, run_jobs
 from scripts.lib.results import say
 
 _PASSED, _NONE_FOUND = 0, 5  # exit codes of pytest
 _FILES_PER_JOB = 8
 _HOURS_S = 6 * 3600.0
+LONGEST_S = 4.0  # of one test: what starts a process that loads a model takes longer
 BUDGET_S = 45.0  # for the tests of one mutant, by what they took without it
 LEAST_S = 20.0  # what a test may take, whatever it took before
 
@@ -32,14 +40,6 @@ class Verdict:
     tests: int
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The tests without any mutant: those that pass, and the names of those that do not."""
-
-    passing: Sequence[TimedTest]
-    failing: Sequence[str]
-
-
 def draw(project: Project, *, count: int, seed: int) -> list[Mutant]:
     """Draw a sample of all mutants of a project."""
     found = [
@@ -50,8 +50,10 @@ def draw(project: Project, *, count: int, seed: int) -> list[Mutant]:
     return draw_sample(found, count=count, seed=seed)
 
 
-def measure_baseline(project: Project, folder: Path, *, workers: int) -> Baseline:
-    """Run all tests once, and note what each reaches."""
+def measure_baseline(
+    project: Project, folder: Path, *, workers: int, longest_s: float = LONGEST_S
+) -> Baseline:
+    """Run all tests once, each for `longest_s` at most, and note what each reaches."""
     modules, places = project.modules(), list[Place]()
 
     def prepare(number: int) -> Callable[[Path], Sequence[object]]:
@@ -60,7 +62,7 @@ def measure_baseline(project: Project, folder: Path, *, workers: int) -> Baselin
             if not notes.exists():
                 places[:] = instrument(folder / "copy", modules, notes=notes)
             package = Path(modules[0]).parts[0]
-            return [Recorder(package, notes, number=number)]
+            return [Recorder(package, notes, number=number, longest_s=longest_s)]
 
         return instrument_once
 
@@ -71,13 +73,13 @@ def measure_baseline(project: Project, folder: Path, *, workers: int) -> Baselin
     ]
     folders = [folder / f"reached-{number}" for number in range(workers)]
     run_jobs(project, jobs, folders=folders)
-    passing, failing = [], []
-    for each in folders:
-        if (each / "notes").exists():
-            some_passing, some_failing = read_tests(each / "notes", places)
-            passing += some_passing
-            failing += some_failing
-    return Baseline(passing, failing)
+    parts = [read_tests(each / "notes", places) for each in folders if (each / "notes").exists()]
+    return Baseline(
+        passing=[test for part in parts for test in part.passing],
+        failing=[name for part in parts for name in part.failing],
+        cut_off=[name for part in parts for name in part.cut_off],
+        longest_s=longest_s,
+    )
 
 
 def _report(folder: Path, code: int) -> None:
@@ -174,13 +176,15 @@ def _plan(
     return Job(files, ["-x", "--hypothesis-seed=0"], whole_s, prepare, finish)
 
 
-def load_or_measure(project: Project, folder: Path, *, kept: Path, workers: int) -> Baseline:
+def load_or_measure(
+    project: Project, folder: Path, *, kept: Path, workers: int, longest_s: float = LONGEST_S
+) -> Baseline:
     """Return the baseline, from the file `kept` where that is of the same code and tests."""
-    state = _hash_parts(project)
+    state = f"{_hash_parts(project)} {longest_s:g}"
     if kept.exists() and (document := json.loads(kept.read_text()))["state"] == state:
         return _read_baseline(document)
     say("running all tests once, to see which of them reach what ...")
-    baseline = measure_baseline(project, folder, workers=workers)
+    baseline = measure_baseline(project, folder, workers=workers, longest_s=longest_s)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"state": state} | _as_document(baseline)))
     return baseline
@@ -203,7 +207,13 @@ def _as_document(baseline: Baseline) -> dict[str, object]:
         (test.name, test.seconds, [numbers.setdefault(p, len(numbers)) for p in test.places])
         for test in baseline.passing
     ]
-    return {"places": list(numbers), "passing": tests, "failing": list(baseline.failing)}
+    return {
+        "places": list(numbers),
+        "passing": tests,
+        "failing": list(baseline.failing),
+        "cut_off": list(baseline.cut_off),
+        "longest_s": baseline.longest_s,
+    }
 
 
 def _read_baseline(document: dict[str, Any]) -> Baseline:
@@ -212,4 +222,4 @@ def _read_baseline(document: dict[str, Any]) -> Baseline:
         TimedTest(name, seconds, frozenset(places[number] for number in numbers))
         for name, seconds, numbers in document["passing"]
     ]
-    return Baseline(passing, document["failing"])
+    return Baseline(passing, document["failing"], document["cut_off"], document["longest_s"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+_CUT_OFF = "cut off"
 _NOTES = "_reached_statements"
 _NOTES_SOURCE = '''"""Write down which statements are reached, for which test."""
 
@@ -125,10 +127,14 @@ def _after_head(tree: ast.Module) -> int:
 
 
 class Recorder:
-    """A plugin of pytest that tells the notes which test is running, and times the tests."""
+    """A plugin of pytest that tells the notes which test is running, and times the tests.
 
-    def __init__(self, package: str, notes: Path, *, number: int) -> None:
+    A test that takes longer than `longest_s` is cut off there: it is no test to judge by.
+    """
+
+    def __init__(self, package: str, notes: Path, *, number: int, longest_s: float) -> None:
         self._package, self._notes, self._prefix = package, notes, number * 1_000_000
+        self._longest_s = longest_s
         self._contexts: list[str] = []
         self._tests: dict[str, dict[str, Any]] = {}
 
@@ -151,6 +157,22 @@ class Recorder:
         self._tests[item.nodeid]["seconds"] = time.monotonic() - start
         return result
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Cut the test off; its fixtures, which others may share, have their time."""
+
+        def cut_off(*_: object) -> None:
+            self._tests[item.nodeid]["outcomes"].append(_CUT_OFF)
+            pytest.skip(f"takes longer than {self._longest_s:g} s")
+
+        before = signal.signal(signal.SIGALRM, cut_off)
+        signal.setitimer(signal.ITIMER_REAL, self._longest_s)
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
         """Count what a fixture for several tests reaches for all of them."""
@@ -172,25 +194,40 @@ class Recorder:
         (self._notes / f"{self._prefix}.tests").write_text(json.dumps(document))
 
 
-def read_tests(notes: Path, places: Sequence[Place]) -> tuple[list[TimedTest], list[str]]:
-    """Return the tests that pass with what they reach, and the names of those that fail."""
+@dataclass(frozen=True)
+class Baseline:
+    """The tests without any mutant: those that pass, and the names of those that do not.
+
+    `cut_off` names those that took longer than `longest_s` each, and are not judged by.
+    """
+
+    passing: Sequence[TimedTest]
+    failing: Sequence[str]
+    cut_off: Sequence[str] = ()
+    longest_s: float = 0
+
+
+def read_tests(notes: Path, places: Sequence[Place]) -> Baseline:
+    """Return the tests with what they reach, as `Recorder` has noted it."""
     reached: dict[int, set[int]] = defaultdict(set)
     for path in notes.glob("*.reached"):
         for line in path.read_text().splitlines():
             context, place = map(int, line.split())
             reached[context].add(place)
-    passing, failing = [], []
+    passing, failing, cut_off = [], [], []
     for path in sorted(notes.glob("*.tests")):
         document = json.loads(path.read_text())
         contexts = {name: document["prefix"] + i for i, name in enumerate(document["contexts"])}
         for name, test in document["tests"].items():
-            if "failed" in test["outcomes"]:
+            if _CUT_OFF in test["outcomes"]:
+                cut_off.append(name)
+            elif "failed" in test["outcomes"]:
                 failing.append(name)
             elif "skipped" not in test["outcomes"]:
                 numbers = [contexts[name], *_fixtures_of(name, test["fixtures"], contexts)]
                 found = {places[place] for number in numbers for place in reached[number]}
                 passing.append(TimedTest(name, test["seconds"], frozenset(found)))
-    return passing, failing
+    return Baseline(passing, failing, cut_off)
 
 
 def _fixture_context(name: str, base: str) -> str:

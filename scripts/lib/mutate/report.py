@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.mutate.measure import BUDGET_S, Baseline, Verdict
+from conv2linear.text import plural
+from scripts.lib.mutate.measure import BUDGET_S, Verdict
+from scripts.lib.mutate.reached import Baseline
 from scripts.lib.results import describe_machine, format_table, format_versions, write_results
 
 REASONS = Path(__file__).with_name("changes_nothing.json")
@@ -43,6 +45,8 @@ def write_report(
         "machine": machine,
         "mutants": [_as_dict(verdict, reasons) for verdict in verdicts],
         "failing_without_a_mutant": list(baseline.failing),
+        "longest_s": baseline.longest_s,
+        "cut_off": list(baseline.cut_off),
     }
     page = _page(command, machine, verdicts, reasons, baseline=baseline)
     return write_results(folder, "mutate", document=document, page=page)
@@ -84,6 +88,13 @@ def _page(
         "",
         *_list_survivors(survivors, reasons),
     ]
+    if baseline.cut_off:
+        lines += [
+            "",
+            f"{plural(len(baseline.cut_off), 'test')} took longer than {baseline.longest_s:g} s "
+            "without a mutant, and none was judged by them: what only they catch counts as a "
+            "survivor. mutate.json names them.",
+        ]
     if baseline.failing:
         lines += ["", "Left out, as they fail without a mutant:", ""]
         lines += [f"- `{name}`" for name in baseline.failing]
