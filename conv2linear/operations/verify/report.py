@@ -45,11 +45,18 @@ def write_report(verification: Verification, path: StrPath) -> None:
     """
     target = check_report(path, verification.checkpoint, verification.source)
     text = render_report(verification, _choose_format(target))
-    with write_errors(target):
-        target.write_text(text, encoding="utf-8")
+    with write_errors(target), open(target, "w", encoding="utf-8", opener=_open_at_once) as file:
+        file.write(text)
     if summary := os.environ.get(_STEP_SUMMARY):
         with write_errors(summary), Path(summary).open("a", encoding="utf-8") as file:
             file.write(render_report(verification) + "\n")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; one that is a pipe which nobody reads is an error, and not waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
@@ -62,9 +69,10 @@ def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
     with write_errors(target):
         if target.is_dir():
             raise OutputError(f"{target} is a folder", hint="name a file: --report report.md")
-        if not target.parent.is_dir():
-            raise OutputError(f"{target.parent}: no such folder", hint="make it first")
-        if not os.access(target if target.exists() else target.parent, os.W_OK):
+        parent = Path(os.path.realpath(target)).parent  # a link may lead elsewhere
+        if not parent.is_dir():
+            raise OutputError(f"{parent}: no such folder", hint="make it first")
+        if not os.access(target if target.exists() else parent, os.W_OK):
             raise OutputError(f"{target} cannot be written", hint="may this user write there?")
         _choose_format(target)
     for folder in (find_local(each) for each in checkpoints if each):
