@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conv2linear.errors import OutputError
 from conv2linear.operations.verify.result import Outcome
 from tests.support.checkpoints import WEIGHT
 from tests.support.damage import flip_bit
+from tests.support.limits import no_hang
 from tests.support.processes import RunCli
 
 EQUIVALENCE = Equivalence(
@@ -47,6 +49,20 @@ def test_a_report_is_written_to_a_path_of_any_kind(kind: type[str | Path], tmp_p
 def test_a_report_that_cannot_be_written_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_report(VERIFICATION, name and f"{tmp_path}/{name}")
+
+
+def test_a_link_to_nowhere_is_refused_before_anything_is_read(
+    tmp_path: Path, run_here: RunCli
+) -> None:
+    (tmp_path / "report.md").symlink_to(tmp_path / "nowhere" / "report.md")
+    done = run_here("verify", tmp_path / "missing", "--report", tmp_path / "report.md")
+    done.assert_refused("nowhere: no such folder")
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.md")
+    with no_hang(), pytest.raises(OutputError):
+        write_report(VERIFICATION, tmp_path / "report.md")
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.md.txt", ".md"])
