@@ -14,6 +14,7 @@ from tests.support.checkpoints import BIAS, write_checkpoint
 from tests.support.contents import other_shard, shard_with, shards_of
 from tests.support.damage import flip_bit, overwrite
 from tests.support.hub.read_server import HubServer
+from tests.support.hub.upload_server import HubUploadServer
 from tests.support.models import TinyModel
 from tests.support.processes import Finished, RunCli, run_python
 from tests.support.stand_ins import install_stand_ins
@@ -180,13 +181,17 @@ def test_a_cache_that_is_damaged_proves_nothing(
 
 
 def test_whoever_reads_whole_files_does_not_keep_them_in_memory(
-    hub: HubServer, environment: dict[str, str], tmp_path: Path
+    cli_environment: dict[str, str], tmp_path: Path
 ) -> None:
     kernel = (8, 3, 2, 14, 14)
     folder = write_checkpoint(
         tmp_path / "large", kernel=kernel, shards=1, filler_bytes=8, hole_bytes=80 << 20
     )
-    hub.publish("org/large", folder)
-    done = run_python(READ_ALL, env=environment)
+    store = tmp_path / "hub"
+    store.mkdir()
+    with HubUploadServer(store) as hub:
+        hub.publish("org/large", folder)
+        online = {k: v for k, v in cli_environment.items() if k != "HF_HUB_OFFLINE"}
+        done = run_python(READ_ALL, env=online | hub.environment(tmp_path / "home"))
     assert done.code == 0, done.stderr
     assert int(done.stdout) < 60 << 20
