@@ -68,6 +68,18 @@ def list_checkpoint_folders(files: Iterable[str], *, below: str = "") -> list[st
     return sorted((configs & with_weights) - {".", below.removesuffix("/")})
 
 
+def list_separate_models(
+    files: Iterable[str], shards: Iterable[str], *, subfolder: str = ""
+) -> list[str]:
+    """Return the folders that hold shards of a checkpoint, and are models of their own as well.
+
+    They have a config, and are not the folder of the checkpoint, `subfolder`: what loads a part of
+    a pipeline, as diffusers does, opens such a folder alone.
+    """
+    own = {str(PurePosixPath(shard).parent) for shard in shards}
+    return [each for each in list_checkpoint_folders(files) if each in own - {subfolder}]
+
+
 def refuse_text_model(values: Mapping[str, Any], *, is_known: bool) -> None:
     """Raise `UnsupportedCheckpointError` for a config of an unknown type that sees no images."""
     towers = ("vision_config", "visual", "vision_tower", "vision_model", "thinker_config")

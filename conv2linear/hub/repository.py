@@ -21,6 +21,7 @@ from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.snapshot import Snapshot
 from conv2linear.hub.suggest import suggest_repository
+from conv2linear.sources.address import hub_in_use
 from conv2linear.sources.base import (
     FileInfo,
     Origin,
@@ -63,7 +64,7 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
             path = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
             if not is_commit_sha(path.name):
                 raise HubError(f"{repo_id}: the cache names no commit for {revision!r}")
-            return Snapshot(path, label=repo_id, origin=Origin(repo_id, path.name))
+            return Snapshot(path, label=repo_id, origin=Origin(repo_id, path.name, hub_in_use()))
         return HubRepository(repo_id, revision)
 
 
@@ -76,7 +77,7 @@ class HubRepository:
     def __init__(self, repo_id: str, revision: str, *, limits: ReadLimits = READ_LIMITS) -> None:
         sha = read_info(repo_id, revision=revision).commit_sha
         self.label = repo_id
-        self.origin: Origin = Origin(repo_id, sha)
+        self.origin: Origin = Origin(repo_id, sha, hub_in_use())
         listed = list_files(repo_id, sha)
         self.omitted = tuple(sorted(name for name in listed if is_omitted(name)))
         self._remote = {name: file for name, file in listed.items() if not is_omitted(name)}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from conv2linear.checkpoint.adapter.adapter import is_adapter
-from conv2linear.errors import BadCheckpointError, CheckFailedError
+from conv2linear.errors import (
+    BadCheckpointError,
+    CheckFailedError,
+    UnsupportedCheckpointError,
+)
 from conv2linear.operations.adapter.restore import restore_adapter
 from conv2linear.operations.restoration import Restoration
 from conv2linear.output.preflight import refuse_impossible
@@ -110,6 +114,6 @@ def _open_and_plan(repository: Repository, manifest: Manifest | None) -> Restora
         check_edits(manifest, read=partial(read_text, repository), headers=checkpoint.headers)
     except CheckFailedError as error:
         raise changed(str(error)) from error
-    except BadCheckpointError as error:
+    except (BadCheckpointError, UnsupportedCheckpointError) as error:
         raise changed(f"{repository.label} is not what its record says: {error}") from error
     return plan_restoration(checkpoint, manifest, git_attributes=git_attributes)

@@ -73,6 +73,8 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
                 tensors=tensors,
                 checks=checks,
                 compatibility=plan.compatibility,
+                files=checkpoint.files,
+                subfolder=checkpoint.subfolder,
             )
     manifest = Manifest(
         tool=__version__,

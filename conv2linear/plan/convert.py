@@ -9,9 +9,10 @@ from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.compatibility import Loading, assess, read_traits
-from conv2linear.checkpoint.config import ModelConfig
+from conv2linear.checkpoint.config import CONFIG_NAME, ModelConfig
 from conv2linear.checkpoint.header_edit import reshape_header
 from conv2linear.checkpoint.loaders import ALL_LOADERS, ENGINES, Loader
+from conv2linear.checkpoint.other_kinds import list_separate_models
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, shapes_by_shard
 from conv2linear.checkpoint.quantization.skip_list_audit import audit_skip_list
 from conv2linear.checkpoint.quantization.skip_list_edit import plan_skip_list
@@ -119,6 +120,8 @@ def build_plan(
         checkpoint, options, config=config, model_card=model_card, old_record=old_record
     )
     changed = {file.name for file in planned if file.action in (Action.RESHAPE, Action.EDIT)}
+    if config.text == checkpoint.config.text:  # as it is where the result is for the engines alone
+        changed.discard(checkpoint.config_name)
     stale = find_stale(attestations, files=checkpoint.files, changed={*changed, MANIFEST_NAME})
     planned = tuple(_leave_out(file, stale, attestations) for file in planned)
     return ConversionPlan(
@@ -133,6 +136,7 @@ def build_plan(
             *(_describe_stale(each, attestations[each.name]) for each in stale.values()),
             *_find_warnings(refusal_reason, model_card if options.model_card else None),
             *_find_wrong_skip_list(checkpoint, options.loaders),
+            *_find_separate_models(checkpoint),
             *_find_lost_record(checkpoint, old_record),
         ),
     )
@@ -175,6 +179,16 @@ def _find_wrong_skip_list(checkpoint: Checkpoint, loaders: Sequence[Loader]) -> 
         problem := audit_skip_list(checkpoint.config, checkpoint.headers).problem
     ):
         yield f"the original does not load rightly in transformers, nor will this: {problem}"
+
+
+def _find_separate_models(checkpoint: Checkpoint) -> Iterator[str]:
+    """Warn of what is loaded by a config of its own too, which turns no linear layer on."""
+    shards = {embedding.shard for embedding in checkpoint.patch_embeddings}
+    for folder in list_separate_models(checkpoint.files, shards, subfolder=checkpoint.subfolder):
+        yield (
+            f"{folder}/ has a {CONFIG_NAME} of its own, which stays as it is: what loads that "
+            "folder alone, as diffusers does, will stop with a size mismatch"
+        )
 
 
 def _find_lost_record(checkpoint: Checkpoint, old_record: str | None) -> Iterator[str]:

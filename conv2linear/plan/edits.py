@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
@@ -17,6 +17,7 @@ from conv2linear.checkpoint.config import (
 )
 from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
+from conv2linear.checkpoint.other_kinds import list_separate_models
 from conv2linear.checkpoint.quantization.methods import METHODS
 from conv2linear.checkpoint.quantization.quantization import read_quantization
 from conv2linear.checkpoint.quantization.skip_list_edit import edit_skip_list, plan_skip_list
@@ -65,11 +66,15 @@ def convert_model_card(
     tensors: Sequence[TensorRecord],
     checks: Sequence[CheckRecord],
     compatibility: Sequence[Loading],
+    files: Iterable[str],
+    subfolder: str,
 ) -> str:
     """Return the model card of the linear checkpoint, as this version of the tool writes it.
 
-    `config` is that of the source, `compatibility` that of the result.
+    `config` is that of the source, `compatibility` that of the result; `files` are the names of all
+    files of the repository, and `subfolder` is where the checkpoint is in it.
     """
+    shards = {tensor.shard for tensor in tensors}
     facts = CardFacts(
         tool=__version__,
         origin=origin,
@@ -77,6 +82,8 @@ def convert_model_card(
         checks=checks,
         compatibility=compatibility,
         is_quantized=read_quantization(config) is not None,
+        subfolder=subfolder,
+        separate_models=list_separate_models(files, shards, subfolder=subfolder),
     )
     return edit_model_card(original, facts)
 
@@ -241,4 +248,6 @@ def repeat_model_card(original: str | None, manifest: Manifest) -> str | None:
         tensors=manifest.tensors,
         checks=manifest.check,
         compatibility=manifest.compatibility,
+        files=[record.name for record in (*manifest.files, *manifest.absent)],
+        subfolder=manifest.subfolder,
     )

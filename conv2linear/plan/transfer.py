@@ -71,7 +71,7 @@ def changed_names(manifest: Manifest) -> set[str]:
     """Return the names of the files that differ from those of the source, or were left out."""
     shards = {record.name for record in manifest.shards}
     shards |= {record.name for record in manifest.left_out}
-    return shards | {record.name for record in manifest.edits} | {MANIFEST_NAME}
+    return shards | set(manifest.edited) | {MANIFEST_NAME}
 
 
 def names_to_hash(

@@ -180,6 +180,8 @@ def dump_manifest(manifest: Manifest) -> str:
     for name in ("loaders", "source_listing_sha256"):
         if values[name] is None:
             del values[name]  # as that version wrote it
+    if manifest.source and manifest.source.hub is None:
+        del values["source"]["hub"]  # likewise, and of huggingface.co no more needs to be said
     first = ("schema_version", "tool", "partial")
     ordered = {name: values.pop(name) for name in first} | values
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from conv2linear.checkpoint.compatibility import Loading, Support
+from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.model_types import LINEAR_SUFFIX
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.record.manifest import CheckRecord, TensorRecord
+from conv2linear.sources.address import PUBLIC_HUB, is_on_this_machine
 from conv2linear.sources.base import Origin
 
 MODEL_CARD_NAME = "README.md"
@@ -26,7 +28,8 @@ class CardFacts:
     """What a section tells: who made the checkpoint from what, the proof, and where it loads.
 
     `origin` is None for a source that is no repository of the Hub; `is_quantized` tells whether the
-    checkpoint has a quantization config.
+    checkpoint has a quantization config. `subfolder` is the folder of the repository that it is in,
+    `separate_models` are folders with its shards that are models of their own.
     """
 
     tool: str
@@ -35,6 +38,8 @@ class CardFacts:
     checks: Sequence[CheckRecord]
     compatibility: Sequence[Loading] = ()
     is_quantized: bool = False
+    subfolder: str = ""
+    separate_models: Sequence[str] = ()
 
 
 def edit_model_card(original: str | None, facts: CardFacts) -> str:
@@ -91,8 +96,8 @@ def _render_section(facts: CardFacts) -> str:
         _BEGIN,
         "## Linear patch embedding",
         "",
-        "The patch embedding of this checkpoint is stored as the linear layer that it is, not as a "
-        "Conv3d kernel. Its values are the same, bit for bit.",
+        f"The patch embedding of {_name(facts.subfolder)} is stored as the linear layer that it "
+        "is, not as a Conv3d kernel. Its values are the same, bit for bit.",
         "",
         "| tensor | dtype | before | now |",
         "|---|---|---|---|",
@@ -117,14 +122,20 @@ def _render_section(facts: CardFacts) -> str:
     return "\n".join(lines)
 
 
+def _name(subfolder: str) -> str:
+    return f"the checkpoint in `{subfolder}/`" if subfolder else "this checkpoint"
+
+
 def _made_with(tool: str, origin: Origin | None) -> str:
     source = f" from {_link(origin)} at commit `{origin.commit_sha[:12]}`" if origin else ""
     return f"Made by conv2linear {tool}{source}, and proven before it was saved:"
 
 
 def _link(origin: Origin) -> str:
-    address = f"https://huggingface.co/{origin.repo_id}/tree/{origin.commit_sha}"
-    return f"[{origin.repo_id}]({address})"
+    hub = origin.hub or PUBLIC_HUB
+    if is_on_this_machine(hub):
+        return f"`{origin.repo_id}`"  # a link would lead nobody else there
+    return f"[{origin.repo_id}]({hub}/{origin.repo_id}/tree/{origin.commit_sha})"
 
 
 def _proof(check: CheckRecord) -> list[str]:
@@ -144,7 +155,8 @@ def _loading(facts: CardFacts) -> Iterator[str]:
     for each in own:
         if each.support is Support.AS_IS:
             releases = f" {each.versions}" if each.versions else ""
-            yield f"{each.name}{releases} loads it as it is: {each.reason}{each.caveat}."
+            by = f' with `subfolder="{facts.subfolder}"`' if facts.subfolder else ""
+            yield f"{each.name}{releases} loads it as it is{by}: {each.reason}{each.caveat}."
         elif each.support is Support.NO:
             yield f"{each.name} does not load it: {each.reason}{each.caveat}."
         elif each.support is Support.NOT_TRIED:
@@ -159,6 +171,11 @@ def _loading(facts: CardFacts) -> Iterator[str]:
 
 def _notes(facts: CardFacts) -> Iterator[str]:
     """Say what the next person may trip over, where it applies to this checkpoint."""
+    for folder in facts.separate_models:
+        yield (
+            f"`{folder}/` has a `{CONFIG_NAME}` of its own, which is as it was: what loads that "
+            "folder alone, as diffusers does, stops with a size mismatch. Give it the original."
+        )
     in_transformers = next(
         (e for e in facts.compatibility if e.loader == Loader.TRANSFORMERS), None
     )

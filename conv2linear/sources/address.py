@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from conv2linear.errors import Conv2LinearError, SourceNotFoundError
 
-_PUBLIC_HUB = "https://huggingface.co"
+PUBLIC_HUB = "https://huggingface.co"
 _PUBLIC_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")
 _HUB_ID = re.compile(r"(?P<repo_id>[^\s/@]+/[^\s/@]+)(?:@(?P<revision>[^\s@]+))?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -57,6 +58,24 @@ def parse_address(text: str) -> HubAddress | None:
     if match is None or text.startswith((".", "/", "~")):
         return None
     return HubAddress(match["repo_id"], _checked_revision(match["revision"], text))
+
+
+def hub_in_use() -> str | None:
+    """Return the address of the Hub in use, without credentials; None for huggingface.co."""
+    endpoint = _split(_endpoint())
+    if (endpoint.hostname or "").lower() in _PUBLIC_HOSTS:
+        return None
+    scheme = endpoint.scheme or "https"
+    return f"{scheme}://{_netloc(endpoint)}{endpoint.path}".rstrip("/")
+
+
+def is_on_this_machine(hub: str) -> bool:
+    """Tell whether an address leads nowhere from any other machine."""
+    host = _split(hub).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def choose_revision(address: HubAddress, revision: str | None, *, text: str) -> str | None:
@@ -178,7 +197,7 @@ def _wrong_address(text: str, reason: str, *, hint: str = _ID_HINT) -> SourceNot
 
 def _endpoint() -> str:
     """Return the address of the Hub in use, as its client finds it."""
-    return os.environ.get("HF_ENDPOINT") or _PUBLIC_HUB
+    return os.environ.get("HF_ENDPOINT") or PUBLIC_HUB
 
 
 def _known_hosts() -> tuple[str, ...]:

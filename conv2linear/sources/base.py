@@ -28,10 +28,14 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 @dataclass(frozen=True)
 class Origin:
-    """A Hub repository at a resolved commit."""
+    """A Hub repository at a resolved commit.
+
+    `hub` is the address of its Hub without any credentials, None for huggingface.co.
+    """
 
     repo_id: str
     commit_sha: str
+    hub: str | None = None
 
 
 @dataclass(frozen=True)

@@ -120,3 +120,12 @@ def test_one_that_is_too_large_to_keep_stays_and_is_named(source: Path, out: Pat
     assert (out / "SHA256SUMS").read_bytes() == (source / "SHA256SUMS").read_bytes()
     assert any(w.startswith("SHA256SUMS stays as it is") for w in conversion.warnings)
     assert any("SHA256SUMS" in warning for warning in verify(out, device="cpu").warnings)
+
+
+def test_the_hash_of_a_config_that_stays_for_the_engines_stays_too(source: Path, out: Path) -> None:
+    _run("sha256sum config.json > config.json.sha256", source)
+    convert(source, out, device="cpu", loaders="vllm,sglang")
+    _run("sha256sum -c config.json.sha256", out)
+    assert verify(out, source=source, device="cpu").warnings == ()
+    convert(source, out, device="cpu", force=True)
+    assert not (out / "config.json.sha256").exists()

@@ -19,7 +19,7 @@ from conv2linear.cli.document import SCHEMA_VERSION
 from conv2linear.errors import CheckFailedError, NothingToConvertError, OutputError
 from tests.support.checkpoints import WEIGHT
 from tests.support.contents import hashes, shard_with, split_shard
-from tests.support.damage import flip_bit, replace_header
+from tests.support.damage import edit_json, flip_bit, replace_header
 from tests.support.models import GLM_TYPES, TinyModel
 from tests.support.processes import RunCli
 
@@ -187,3 +187,19 @@ def test_the_command_line_says_what_came_back(
     shutil.rmtree(tmp_path / "restored")
     done = run_here("restore", tmp_path / "linear", tmp_path / "restored")
     assert "with the record" in done.stdout
+
+
+def test_a_config_that_became_one_of_an_unsupported_type_is_a_failed_check(
+    checkpoint: Path, tmp_path: Path, run_here: RunCli
+) -> None:
+    convert(checkpoint, tmp_path / "linear", device="cpu")
+    config, record = (tmp_path / "linear" / name for name in ("config.json", "conv2linear.json"))
+    text = config.read_text()
+    found = json.loads(text)["model_type"]
+    config.write_text(text.replace(f'"{found}"', '"' + "x" * len(found) + '"'))
+    # The record has no hash that shows it, as records of earlier versions may have none.
+    edit_json(record, lambda r: [f.update(sha256=None) for f in r["files"]])
+    done = run_here("restore", tmp_path / "linear", tmp_path / "restored")
+    assert done.code == 1
+    assert "is not what its record says: config.json: model type 'xxx" in done.stderr
+    assert not (tmp_path / "restored").exists()

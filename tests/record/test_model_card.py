@@ -199,3 +199,27 @@ def test_the_card_says_where_the_original_is() -> None:
     card = section(LINEAR, origin=Origin("org/name", "f" * 40))
     link = f"[org/name](https://huggingface.co/org/name/tree/{'f' * 40})"
     assert f"by their sources. Give them {link}." in card
+
+
+@pytest.mark.parametrize(
+    ("hub", "source"),
+    [
+        ("https://hub.example", f"[org/name](https://hub.example/org/name/tree/{'f' * 40})"),
+        ("http://127.0.0.1:8090", "`org/name`"),
+        ("http://[::1]:8090/hub", "`org/name`"),
+        ("http://localhost:8090", "`org/name`"),
+    ],
+)
+def test_the_card_leads_to_the_hub_that_the_original_is_on(hub: str, source: str) -> None:
+    card = section(LINEAR, origin=Origin("org/name", "f" * 40, hub))
+    assert f"from {source} at commit" in card
+    assert f"Give them {source}." in card
+    assert "huggingface.co" not in card
+
+
+def test_the_card_names_the_folder_of_the_checkpoint() -> None:
+    facts = replace(NO_FACTS, compatibility=assess(LINEAR), subfolder="models/tower")
+    card = edit_model_card(None, facts)
+    assert "The patch embedding of the checkpoint in `models/tower/` is stored" in card
+    assert 'transformers 5.6 or newer loads it as it is with `subfolder="models/tower"`' in card
+    assert "subfolder" not in section(LINEAR)

@@ -6,7 +6,13 @@ import pytest
 from huggingface_hub import parse_hf_uri
 
 from conv2linear.errors import Conv2LinearError, SourceNotFoundError
-from conv2linear.sources.address import HubAddress, choose_revision, parse_address
+from conv2linear.sources.address import (
+    HubAddress,
+    choose_revision,
+    hub_in_use,
+    is_on_this_machine,
+    parse_address,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -170,3 +176,39 @@ def test_two_revisions_that_contradict_each_other() -> None:
     assert choose_revision(HubAddress("org/name"), "v2", text="x") == "v2"
     with pytest.raises(Conv2LinearError, match="two revisions: 'v1' in x and 'v2'"):
         choose_revision(address, "v2", text="x")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "hub"),
+    [
+        (None, None),
+        ("", None),
+        ("https://huggingface.co", None),
+        ("https://HF.co/", None),
+        ("https://hub.example/", "https://hub.example"),
+        ("https://me:hf_secret@Hub.Example:8443/base/", "https://hub.example:8443/base"),
+        ("hub.example", "https://hub.example"),
+    ],
+)
+def test_the_hub_in_use_has_no_secret_and_the_public_one_no_name(
+    endpoint: str | None, hub: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if endpoint is not None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert hub_in_use() == hub
+
+
+@pytest.mark.parametrize(
+    ("hub", "expected"),
+    [
+        ("http://127.0.0.1:80", True),
+        ("http://127.1.2.3", True),
+        ("http://[::1]:8", True),
+        ("http://localhost", True),
+        ("http://hub.localhost:8", True),
+        ("http://10.0.0.1", False),
+        ("https://localhost.example", False),
+    ],
+)
+def test_a_hub_of_this_machine_alone(hub: str, expected: bool) -> None:
+    assert is_on_this_machine(hub) is expected

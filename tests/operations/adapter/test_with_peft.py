@@ -25,7 +25,11 @@ CASES = {
         "bias": "all",
     },
     "DoRA": {"r": 4, "target_modules": r".*patch_embed\.proj|.*qkv", "use_dora": True},
-    "a bias of the LoRA": {"r": 4, "target_modules": ["patch_embed.proj"], "lora_bias": True},
+    "a bias of the LoRA": {
+        "r": 4,
+        "target_modules": ["patch_embed.proj", "qkv"],  # of the first alone PEFT would find nothing
+        "lora_bias": True,
+    },
     "a full copy": {"target_modules": ["qkv"], "modules_to_save": ["patch_embed.proj"]},
     "a full copy of more": {"target_modules": ["qkv"], "modules_to_save": ["patch_embed"]},
 }
