@@ -11,6 +11,7 @@ from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.loader_facts import (
     FIRST_FUSING_RELEASE,
     FIRST_RELEASE,
+    FIRST_RELEASE_READ,
     OTHER_LOADERS,
     QUANTIZED_RUN,
     RUN_RELEASES,
@@ -138,7 +139,10 @@ def first_release(model_type: str) -> str:
 
 def _assess_transformers(traits: Traits) -> Loading:
     name = str(Loader.TRANSFORMERS)
-    evidence = Evidence.RUN if _is_method_run(Loader.TRANSFORMERS, traits) else Evidence.READ
+    # What is usual is a kernel without fusion, and a linear weight under its old name with it.
+    is_usual = traits.layout is (Layout.LINEAR if traits.fuses else Layout.CONV3D)
+    is_run = is_usual and _is_method_run(Loader.TRANSFORMERS, traits)
+    evidence = Evidence.RUN if is_run else Evidence.READ
     if traits.layout is not Layout.CONV3D and not traits.fuses:
         reason = (
             f"{CONFIG_NAME} has no fusion_config.patch_embeddings, so that it expects a Conv3d "
@@ -148,13 +152,14 @@ def _assess_transformers(traits: Traits) -> Loading:
     if traits.transformers_problem:
         return Loading(name, Support.NO, traits.transformers_problem, evidence=evidence)
     if traits.layout is Layout.CONV3D:
-        return Loading(name, Support.AS_IS, "a Conv3d kernel is what it stores itself")
+        reason = "a Conv3d kernel is what it stores itself"
+        return Loading(name, Support.AS_IS, reason, evidence=evidence)
     return Loading(
         name,
         Support.AS_IS,
         "fusion_config makes it build a linear layer",
         versions=f"{first_release(traits.model_type)} or newer",
-        evidence=evidence,
+        evidence=Evidence.READ if traits.model_type in FIRST_RELEASE_READ else evidence,
     )
 
 
@@ -163,8 +168,6 @@ def _assess_engine(engine: Loader, traits: Traits) -> Loading:
     model_type = MODEL_TYPES[traits.model_type]
     if engine not in model_type.classes_in:
         return Loading(name, Support.NOT_TRIED, f"it has no class for {traits.model_type}")
-    if traits.layout is Layout.CONV3D:
-        return Loading(name, Support.AS_IS, "a Conv3d kernel is what it expects")
     if traits.layout is Layout.FUSED:
         reason = "it does not know the weight's name in the fused layout"
         return Loading(name, Support.NO, reason, evidence=Evidence.READ)
@@ -176,12 +179,16 @@ def _assess_engine(engine: Loader, traits: Traits) -> Loading:
         and traits.dtype == "BF16"
         and traits.vision_tower == _USUAL_TOWERS[0]
     )
+    evidence = Evidence.RUN if is_run else Evidence.READ
+    if traits.layout is Layout.CONV3D:
+        reason = "a Conv3d kernel is what it expects"
+        return Loading(name, Support.AS_IS, reason, evidence=evidence)
     return Loading(
         name,
         Support.WITH_PLUGIN,
         "the plugin gives the weight its five dimensions back on load",
         versions=RUN_RELEASES[engine] if is_run else None,
-        evidence=Evidence.RUN if is_run else Evidence.READ,
+        evidence=evidence,
     )
 
 

@@ -23,6 +23,8 @@ FIRST_RELEASE = {
     "glm5_next": "5.16.1",
     "hyperclovax_vision_v2": "5.18",
 }
+# Model types that no run of `scripts/check_transformers` has loaded with their first release.
+FIRST_RELEASE_READ: frozenset[str] = frozenset()
 # Model types and methods of quantization of which a linear checkpoint was loaded.
 QUANTIZED_RUN = {
     Loader.TRANSFORMERS: frozenset({("glm4v", "compressed-tensors")}),

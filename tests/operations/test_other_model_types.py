@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,11 @@ import pytest
 import torch
 
 from conv2linear import convert, inspect_checkpoint, restore, verify
-from conv2linear.checkpoint.compatibility import Evidence, Traits, assess
-from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.model_types import MODEL_TYPES, ModelType
-from conv2linear.checkpoint.patch_embedding import Layout
-from conv2linear.checkpoint.quantization.methods import METHODS
 from conv2linear.checkpoint.refused_types import REFUSED_TYPES
 from conv2linear.engines.transformers import load_patch_embedding
 from conv2linear.errors import UnsupportedCheckpointError
 from conv2linear.operations.verify.engine import describe_loaded_layer
-from tests.operations.cases import CASES
 from tests.support import forks
 from tests.support.checkpoints import INDEX
 from tests.support.contents import read_files
@@ -36,25 +30,6 @@ def load_layer(checkpoint: Path) -> dict[str, Any]:
 
 def test_every_row_of_the_table_is_tested_with_a_real_model() -> None:
     assert set(MODEL_TYPES) == {*GLM_TYPES, *OTHER_TYPES}
-
-
-def test_what_is_said_to_run_in_transformers_is_loaded_by_a_test() -> None:
-    loaded: set[tuple[str, str | None]] = {(each, None) for each in OTHER_TYPES}
-    loaded |= {
-        (case["model_type"], "compressed-tensors" if "quantized" in case else None)
-        for case in CASES.values()
-    }
-    for model_type, method in itertools.product(MODEL_TYPES, (None, *METHODS)):
-        traits = Traits(
-            model_type,
-            Layout.LINEAR,
-            "BF16",
-            vision_tower="model.visual.",
-            fuses=True,
-            method=method,
-        )
-        (found,) = (each for each in assess(traits) if each.loader == Loader.TRANSFORMERS)
-        assert found.evidence is not Evidence.RUN or (model_type, method) in loaded
 
 
 @pytest.mark.parametrize("model_type", OTHER_TYPES)
