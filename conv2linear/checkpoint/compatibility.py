@@ -17,7 +17,7 @@ from conv2linear.checkpoint.loader_facts import (
     RUN_RELEASES,
 )
 from conv2linear.checkpoint.loaders import Loader
-from conv2linear.checkpoint.model_types import MODEL_TYPES
+from conv2linear.checkpoint.model_types import MODEL_TYPES, PublishedName
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding
 from conv2linear.checkpoint.quantization.loading import judge_quantization
 from conv2linear.result import Result
@@ -50,7 +50,8 @@ class Loading(Result):
     """What one loader does with a checkpoint, and why.
 
     `loader` is one of `Loader`, or the name of another program. `versions` are the releases that it
-    holds for, or was seen in; `evidence` is None for what was not tried.
+    holds for, or was seen in; `evidence` is None for what was not tried. `model_class` is the class
+    that loads it in transformers, None where the auto classes do.
     """
 
     loader: str
@@ -58,6 +59,7 @@ class Loading(Result):
     reason: str
     versions: str | None = None
     evidence: Evidence | None = None
+    model_class: str | None = None
 
     @property
     def name(self) -> str:
@@ -81,7 +83,8 @@ class Traits:
 
     `vision_tower` is what stands before `patch_embed` in the weight's name, `method` the method of
     quantization, None where there is none. `transformers_problem` says why transformers would load
-    the checkpoint wrongly or not at all, None where nothing is known against it.
+    the checkpoint wrongly or not at all, None where nothing is known against it. `published` is
+    the name that stands in its config, None where that is the model type.
     """
 
     model_type: str
@@ -91,6 +94,7 @@ class Traits:
     fuses: bool
     method: str | None = None
     transformers_problem: str | None = None
+    published: PublishedName | None = None
 
 
 def read_traits(
@@ -113,6 +117,7 @@ def read_traits(
         vision_tower=embedding.vision_tower,
         fuses=config.fusion_enabled,
         method=judged.method,
+        published=config.published_name,
         transformers_problem=(
             config.fusion_problem or judged.transformers_problem or judged.audit.problem
         ),
@@ -143,6 +148,7 @@ def _assess_transformers(traits: Traits) -> Loading:
     is_usual = traits.layout is (Layout.LINEAR if traits.fuses else Layout.CONV3D)
     is_run = is_usual and _is_method_run(Loader.TRANSFORMERS, traits)
     evidence = Evidence.RUN if is_run else Evidence.READ
+    model_class = traits.published.model_class if traits.published else None
     if traits.layout is not Layout.CONV3D and not traits.fuses:
         reason = (
             f"{CONFIG_NAME} has no fusion_config.patch_embeddings, so that it expects a Conv3d "
@@ -153,20 +159,21 @@ def _assess_transformers(traits: Traits) -> Loading:
         return Loading(name, Support.NO, traits.transformers_problem, evidence=evidence)
     if traits.layout is Layout.CONV3D:
         reason = "a Conv3d kernel is what it stores itself"
-        return Loading(name, Support.AS_IS, reason, evidence=evidence)
+        return Loading(name, Support.AS_IS, reason, evidence=evidence, model_class=model_class)
     return Loading(
         name,
         Support.AS_IS,
         "fusion_config makes it build a linear layer",
         versions=f"{first_release(traits.model_type)} or newer",
         evidence=Evidence.READ if traits.model_type in FIRST_RELEASE_READ else evidence,
+        model_class=model_class,
     )
 
 
 def _assess_engine(engine: Loader, traits: Traits) -> Loading:
     name = str(engine)
     model_type = MODEL_TYPES[traits.model_type]
-    if engine not in model_type.classes_in:
+    if engine not in (traits.published or model_type).classes_in:
         return Loading(name, Support.NOT_TRIED, f"it has no class for {traits.model_type}")
     if traits.layout is Layout.FUSED:
         reason = "it does not know the weight's name in the fused layout"
@@ -224,4 +231,5 @@ def _describe(loading: Loading) -> str:
     if loading.support is Support.WITH_PLUGIN:
         return f"{loading.name} with the plugin{loading.caveat}"
     releases = f" {loading.versions}" if loading.versions else ""
-    return f"{loading.name}{releases} as it is{loading.caveat}"
+    by = f" by {loading.model_class}" if loading.model_class else ""
+    return f"{loading.name}{releases} as it is{by}{loading.caveat}"

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from conv2linear.checkpoint.json_text import loads_document, remove_member, set_member
-from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry, ModelType
+from conv2linear.checkpoint.model_types import (
+    MODEL_TYPES,
+    PUBLISHED_NAMES,
+    Geometry,
+    ModelType,
+    PublishedName,
+)
 from conv2linear.checkpoint.refused_types import REFUSED_TYPES
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 
@@ -25,7 +31,17 @@ class ModelConfig:
     @property
     def model_type(self) -> str:
         """The model type, as `transformers` names it."""
-        return str(self.values["model_type"])
+        published = self.published_name
+        return published.model_type if published else str(self.values["model_type"])
+
+    @property
+    def published_name(self) -> PublishedName | None:
+        """The name that stands there instead of the model type, None where that does itself."""
+        published = PUBLISHED_NAMES.get(self.values["model_type"])
+        architectures = self.values.get("architectures")
+        if not published or not isinstance(architectures, list):
+            return None
+        return published if published.architecture in architectures else None
 
     @property
     def supported_type(self) -> ModelType:

@@ -129,7 +129,37 @@ MODEL_TYPES = {
             embed_dim=3584,
             has_bias=False,
             vision_module="model.vision_model",
-            classes_in=_NONE,  # vLLM's is for the published model type, "vlm"
+            classes_in=_NONE,  # vLLM's is for the name that it is published by, see below
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class PublishedName:
+    """A name that checkpoints of a model type are published by, and transformers saves none by.
+
+    Its auto classes do not know `name`: `model_class` loads such a checkpoint, and takes it for
+    `model_type`. Others may use the name too: `architecture` tells which ones these are.
+    `classes_in` are the engines with a model class for it.
+    """
+
+    name: str
+    architecture: str
+    model_type: str
+    model_class: str
+    classes_in: frozenset[Loader]
+
+
+PUBLISHED_NAMES = {
+    row.name: row
+    for row in (
+        PublishedName(  # HyperCLOVAX-SEED-Think
+            "vlm",
+            architecture="HCXVisionV2ForCausalLM",
+            model_type="hyperclovax_vision_v2",
+            model_class="HyperCLOVAXVisionV2ForConditionalGeneration",
+            classes_in=_VLLM,
         ),
     )
 }

@@ -155,8 +155,10 @@ def _loading(facts: CardFacts) -> Iterator[str]:
     for each in own:
         if each.support is Support.AS_IS:
             releases = f" {each.versions}" if each.versions else ""
-            by = f' with `subfolder="{facts.subfolder}"`' if facts.subfolder else ""
-            yield f"{each.name}{releases} loads it as it is{by}: {each.reason}{each.caveat}."
+            yield (
+                f"{each.name}{releases} loads it as it is{_how(each, facts)}: "
+                f"{each.reason}{each.caveat}."
+            )
         elif each.support is Support.NO:
             yield f"{each.name} does not load it: {each.reason}{each.caveat}."
         elif each.support is Support.NOT_TRIED:
@@ -167,6 +169,12 @@ def _loading(facts: CardFacts) -> Iterator[str]:
     if closed := [each.name for each in facts.compatibility if each not in own and not each.loads]:
         original = f" Give them {_link(facts.origin)}." if facts.origin else ""
         yield f"{', '.join(closed)} cannot read this layout, by their sources.{original}"
+
+
+def _how(loading: Loading, facts: CardFacts) -> str:
+    """Say what a loader has to be called with, beyond the name of the repository."""
+    by = f", by its class `{loading.model_class}`" if loading.model_class else ""
+    return by + (f', with `subfolder="{facts.subfolder}"`' if facts.subfolder else "")
 
 
 def _notes(facts: CardFacts) -> Iterator[str]:

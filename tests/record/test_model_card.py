@@ -221,5 +221,5 @@ def test_the_card_names_the_folder_of_the_checkpoint() -> None:
     facts = replace(NO_FACTS, compatibility=assess(LINEAR), subfolder="models/tower")
     card = edit_model_card(None, facts)
     assert "The patch embedding of the checkpoint in `models/tower/` is stored" in card
-    assert 'transformers 5.6 or newer loads it as it is with `subfolder="models/tower"`' in card
+    assert 'transformers 5.6 or newer loads it as it is, with `subfolder="models/tower"`' in card
     assert "subfolder" not in section(LINEAR)
