@@ -21,19 +21,35 @@ from conv2linear.sources.base import Repository
 
 CONFIG_FILE = "config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_COMPLETE_HINT = "is the download complete?"
 _ORIGINAL_HINT = "convert the safetensors checkpoint that it was made from"
+# What safetensors are beside a config, where they are neither the usual file nor in an index.
+_WEIGHT_KINDS = (
+    (
+        "model-*-of-*.safetensors",
+        "shards without the index that lists them",
+        "download or copy model.safetensors.index.json too",
+    ),
+    (
+        "*.safetensors",
+        "weights by another name than transformers looks for",
+        "rename the file to model.safetensors if it is the whole model",
+    ),
+)
 # What the files of a folder say of it, most telling first: a pattern, what it is, and a hint.
 _KINDS = (
     ("*.incomplete", "a download that has not ended", "start the download again: it goes on"),
     ("model_index.json", "a diffusers pipeline: each of its parts is a model", ""),
+    ("adapter_model.*", "the weights of an adapter without adapter_config.json", _COMPLETE_HINT),
+    *_WEIGHT_KINDS,
     ("*.gguf", "a GGUF model, which has no safetensors", _ORIGINAL_HINT),
     ("*.onnx", "an ONNX model, which has no safetensors", _ORIGINAL_HINT),
     *(
         (pattern, "a model in pickled files", "they are never opened: save it as safetensors")
         for pattern in _PICKLES
     ),
-    ("tokenizer*", "a tokenizer without a model", "is the download complete?"),
-    ("preprocessor_config.json", "a processor without a model", "is the download complete?"),
+    ("tokenizer*", "a tokenizer without a model", _COMPLETE_HINT),
+    ("preprocessor_config.json", "a processor without a model", _COMPLETE_HINT),
 )
 
 
@@ -137,7 +153,10 @@ def _is_saved_by_mlx(header: Header) -> bool:
 
 
 def _find_kind(files: list[str]) -> tuple[str, str]:
+    has_config = CONFIG_FILE in files
     for pattern, kind, hint in _KINDS:
+        if (pattern, kind, hint) in _WEIGHT_KINDS and not has_config:
+            continue
         if any(fnmatchcase(name, pattern) for name in files):
             return kind, hint
     return "", ""

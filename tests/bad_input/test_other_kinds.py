@@ -46,6 +46,13 @@ def refusal(source: Path, **options: Any) -> tuple[Conv2LinearError, str]:
         ({"tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}, ("a tokenizer without",)),
         ({"preprocessor_config.json": b"{}"}, ("a processor without a model",)),
         ({"adapter_config.json": b"{}", "adapter_model.safetensors": b""}, ("is an adapter",)),
+        ({"adapter_model.safetensors": b""}, ("of an adapter without", "download complete")),
+        ({"config.json": CONFIG, "consolidated.safetensors": b""}, ("another name", "rename")),
+        ({"config.json": CONFIG, "a.safetensors": b"", "b.gguf": b""}, ("another name", "rename")),
+        (
+            {"config.json": CONFIG, "model-00001-of-00002.safetensors": b""},
+            ("shards without the index", INDEX),
+        ),
         ({"config.json": CONFIG, "model.safetensors.incomplete": b""}, ("not ended", "goes on")),
         ({"config.json": CONFIG, ".cache/huggingface/x": b""}, ("neither", "download complete")),
         ({"config.json": b""}, ("config.json is empty", "again")),
