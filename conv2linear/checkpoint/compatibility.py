@@ -12,6 +12,7 @@ from conv2linear.checkpoint.loader_facts import (
     FIRST_FUSING_RELEASE,
     FIRST_RELEASE,
     FIRST_RELEASE_READ,
+    LAST_WITH_TORCHVISION,
     OTHER_LOADERS,
     QUANTIZED_RUN,
     RUN_RELEASES,
@@ -163,11 +164,20 @@ def _assess_transformers(traits: Traits) -> Loading:
     return Loading(
         name,
         Support.AS_IS,
-        "fusion_config makes it build a linear layer",
+        "fusion_config makes it build a linear layer" + _torchvision_note(traits.model_type),
         versions=f"{first_release(traits.model_type)} or newer",
         evidence=Evidence.READ if traits.model_type in FIRST_RELEASE_READ else evidence,
         model_class=model_class,
     )
+
+
+def _torchvision_note(model_type: str) -> str:
+    is_late = _order(first_release(model_type)) > _order(LAST_WITH_TORCHVISION)
+    return "" if is_late else f" (up to {LAST_WITH_TORCHVISION} with torchvision installed)"
+
+
+def _order(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
 
 
 def _assess_engine(engine: Loader, traits: Traits) -> Loading:

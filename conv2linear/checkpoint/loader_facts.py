@@ -23,6 +23,10 @@ FIRST_RELEASE = {
     "glm5_next": "5.16.1",
     "hyperclovax_vision_v2": "5.18",
 }
+# The last release that was seen to need torchvision before it builds a linear layer: it looks into
+# every module, and so imports those that need it (run without: 5.6, 5.8, 5.11, and 5.24, which
+# needs none).
+LAST_WITH_TORCHVISION = "5.11"
 # Model types that no run of `scripts/check_transformers` has loaded with their first release.
 FIRST_RELEASE_READ: frozenset[str] = frozenset()
 # Model types and methods of quantization of which a linear checkpoint was loaded.

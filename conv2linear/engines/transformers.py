@@ -1,22 +1,27 @@
 """Load a linear checkpoint with the installed transformers, and describe the layer that it built.
 
 Run as a program in a process of its own, since transformers patches classes for the whole process:
-with the paths of a checkpoint and of its shards as arguments it prints one JSON object. The text
+with the paths of a checkpoint and of its shards as arguments it prints one JSON object. The class
+that loads it is one of the auto classes, unless `--model-class` names another. The text
 and vision layers are cut to zero, so that only the embeddings of a large checkpoint are read.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+AUTO_CLASS = "AutoModelForImageTextToText"
 NOT_THE_CHECKPOINT = 3  # exit code: a package is missing, or there is not enough memory
 
 
-def load_patch_embedding(folder: str, shards: Sequence[str]) -> dict[str, Any]:
-    """Load a checkpoint and describe its patch embedding.
+def load_patch_embedding(
+    folder: str, shards: Sequence[str], model_class: str = AUTO_CLASS
+) -> dict[str, Any]:
+    """Load a checkpoint with a class of transformers, and describe its patch embedding.
 
     Returns `module` (the class of the layer), `is_linear`, and `missing` and `mismatched` (keys of
     patch embeddings). A linear layer also has `dtype`, `shape`, `stored_dtype`, and `values_equal`
@@ -24,10 +29,13 @@ def load_patch_embedding(folder: str, shards: Sequence[str]) -> dict[str, Any]:
     config.json gives the model, as transformers does.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    import transformers
 
-    config = _without_layers(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    model, info = AutoModelForImageTextToText.from_pretrained(
+    loader = getattr(transformers, model_class)
+    # No auto class has one: each takes what the config's model type leads to.
+    config_class = getattr(loader, "config_class", transformers.AutoConfig)
+    config = _without_layers(config_class.from_pretrained(folder, trust_remote_code=False))
+    model, info = loader.from_pretrained(
         folder,
         config=config,
         dtype="auto",
@@ -94,13 +102,18 @@ def _read_tensors(shards: Sequence[str]) -> tuple[Any, Any]:
     return found["weight"], found.get("bias")
 
 
-def _main(folder: str, *shards: str) -> None:
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("shards", nargs="*")
+    parser.add_argument("--model-class", default=AUTO_CLASS)
+    given = parser.parse_args()
     try:
-        print(json.dumps(load_patch_embedding(folder, shards)))
+        print(json.dumps(load_patch_embedding(given.folder, given.shards, given.model_class)))
     except (ImportError, MemoryError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(NOT_THE_CHECKPOINT)
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main()

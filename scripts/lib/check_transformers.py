@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import __version__ as newest
 
@@ -28,6 +29,7 @@ from scripts.lib.results import (
     say,
     write_results,
 )
+from tests.support.damage import edit_json
 from tests.support.models import save_model
 
 _ENVIRONMENT = ROOT / ".venv-transformers"
@@ -35,6 +37,7 @@ _PYTHON = _ENVIRONMENT / "bin" / "python"
 # torchvision is built for one release of torch; this pair runs without a GPU too.
 _TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 _LAST_WITHOUT_FUSION = "5.5.4"
+_NAME = "transformers"  # of the report's files
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,40 @@ def main() -> None:
     """Run all pairs of a release and a model type; exit with 1 where one is not as it is said."""
     parser = argparse.ArgumentParser(prog="scripts/check_transformers", description=__doc__)
     parser.add_argument("releases", nargs="*", help="releases (the first ones, and the newest)")
+    parser.add_argument("--model-type", choices=sorted(MODEL_TYPES), help="this model type alone")
     parser.add_argument("--results", type=Path, help="where to write the report", default=RESULTS)
     arguments = parser.parse_args()
-    pairs = _pairs(arguments.releases)
+    pairs = [
+        (release, each)
+        for release, each in _pairs(arguments.releases)
+        if arguments.model_type in (None, each)
+    ]
     _make_environment()
     with tempfile.TemporaryDirectory(prefix="check-transformers-") as temporary:
-        linear = {each: _make_checkpoint(Path(temporary, each)) for each in sorted(MODEL_TYPES)}
-        runs = []
+        types = sorted({each for _, each in pairs})
+        linear = {each: _make_checkpoint(Path(temporary, each)) for each in types}
+        runs: list[Run] = []
         for release, chosen in itertools.groupby(pairs, key=lambda pair: pair[0]):
             _install(*_TORCH, f"transformers=={release}")
             runs += [_run(release, each, linear[each]) for _, each in chosen]
+    known = merge_runs(read_runs(arguments.results), runs)
     machine = describe_machine(("torch", "safetensors"))
-    document = {"machine": machine, "runs": [asdict(run) for run in runs]}
-    page = format_page(runs)
-    print(
-        write_results(arguments.results, "transformers", document=document, page=page).read_text()
-    )
+    document = {"machine": machine, "runs": [asdict(run) for run in known]}
+    page = format_page(known)
+    print(write_results(arguments.results, _NAME, document=document, page=page).read_text())
     sys.exit(any(run.loads != run.expected for run in runs))
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read the runs of an earlier report; there are none where there is no report."""
+    path = folder / f"{_NAME}.json"
+    return [Run(**each) for each in json.loads(path.read_text())["runs"]] if path.exists() else []
+
+
+def merge_runs(earlier: Sequence[Run], now: Sequence[Run]) -> list[Run]:
+    """Return all runs, oldest release first; one that was made again counts as it is now."""
+    found = {(run.release, run.model_type): run for run in (*earlier, *now)}
+    return [found[key] for key in sorted(found, key=lambda key: (_order(key[0]), key[1]))]
 
 
 def _pairs(releases: Sequence[str]) -> list[tuple[str, str]]:
@@ -108,7 +128,13 @@ def _install(*packages: str) -> None:
 def _make_checkpoint(folder: Path) -> Path:
     source = save_model(folder / "source", folder.name)
     convert(source, folder / "linear", device="cpu")
+    edit_json(folder / "linear" / "config.json", _forget_layer_types)
     return folder / "linear"
+
+
+def _forget_layer_types(config: dict[str, Any]) -> None:
+    """Leave the kinds of the text layers to the release: it has names of its own for them."""
+    config["text_config"].pop("layer_types", None)
 
 
 def _run(release: str, model_type: str, folder: Path) -> Run:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear.checkpoint.compatibility import first_release
+from conv2linear.checkpoint.loader_facts import LAST_WITH_TORCHVISION
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.engines.detection import installed_engines
 from conv2linear.engines.process import run_module
-from conv2linear.engines.transformers import NOT_THE_CHECKPOINT
+from conv2linear.engines.transformers import AUTO_CLASS, NOT_THE_CHECKPOINT
 from conv2linear.errors import CheckFailedError, Conv2LinearError, OutputError
 from conv2linear.operations.verify.engine_input import find_input
 from conv2linear.operations.verify.needs import NotDoneError, need_engine, need_linear
@@ -19,6 +20,8 @@ from conv2linear.operations.verify.served_engine import check_served, write_view
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.sources.folder import Folder
 from conv2linear.text import hint_known
+
+_TORCHVISION = f"; transformers up to {LAST_WITH_TORCHVISION} needs it to build a linear layer"
 
 
 def parse_engines(engines: str | Iterable[str] | None) -> tuple[Loader, ...]:
@@ -65,16 +68,20 @@ def check_transformers(subject: Subject) -> str:
         given = find_input(subject)
         _, folder = write_view(subject, given)
         paths = [folder / "model.safetensors"]
-    loaded = load_in_new_process(folder, paths)
+    published = checkpoint.config.published_name
+    model_class = published.model_class if published else AUTO_CLASS
+    loaded = load_in_new_process(folder, paths, model_class=model_class)
     needed = first_release(checkpoint.config.model_type)
     layer = describe_loaded_layer(loaded)
     return f"transformers {status.version} {layer}; {needed} or newer is needed"
 
 
-def load_in_new_process(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
+def load_in_new_process(
+    folder: Path, shards: Sequence[Path], *, model_class: str = AUTO_CLASS
+) -> dict[str, Any]:
     """Return what `engines.transformers.load_patch_embedding` says of a checkpoint.
 
-    `shards` are those that have its patch embedding.
+    `shards` are those that have its patch embedding, `model_class` is the class that loads it.
 
     transformers patches classes for the whole process, so that each process loads one checkpoint.
     Raises `CheckFailedError` where it does not load, and `NotDoneError` where that is not the
@@ -84,6 +91,7 @@ def load_in_new_process(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         "conv2linear.engines.transformers",
         str(folder.resolve()),
         *(str(shard.resolve()) for shard in shards),
+        f"--model-class={model_class}",
         untrusted=folder,
         variables={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )
@@ -91,7 +99,8 @@ def load_in_new_process(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     if done.returncode < 0:
         raise NotDoneError(f"transformers was ended by signal {-done.returncode}: {last}")
     if done.returncode == NOT_THE_CHECKPOINT:
-        raise NotDoneError(f"transformers cannot load it here: {last}")
+        needed = _TORCHVISION if "torchvision" in last else ""
+        raise NotDoneError(f"transformers cannot load it here: {last}{needed}")
     if done.returncode:
         raise CheckFailedError(f"transformers does not load it: {last}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
