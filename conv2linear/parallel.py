@@ -16,7 +16,7 @@ Returned = TypeVar("Returned")
 
 
 class _StoppedError(Exception):
-    """Another piece of work has failed, so this one ends early."""
+    """Other work has failed, so this piece ends early."""
 
 
 def default_workers() -> int:
@@ -47,15 +47,17 @@ def map_parallel(
     *,
     workers: int,
     progress: Progress,
+    stop: threading.Event | None = None,
 ) -> list[Returned]:
     """Call `function(item, on_bytes)` for each item and return the results in their order.
 
     `on_bytes` counts bytes on `progress`; once a piece has failed, or the user has interrupted,
-    it raises in all the others. The first error is raised after every thread has ended. One
-    worker runs in the calling thread. Raises `Conv2LinearError` for fewer than one worker.
+    it raises in all the others, and in all of them once `stop` is set. The first error is raised
+    after every thread has ended. One worker runs in the calling thread. Raises `Conv2LinearError`
+    for fewer than one worker.
     """
     workers = resolve_workers(workers)
-    stop = threading.Event()
+    stop = stop or threading.Event()
 
     def on_bytes(count: int) -> None:
         if stop.is_set():
@@ -74,3 +76,24 @@ def map_parallel(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
         return [future.result() for future in futures]
+
+
+def run_beside(
+    function: Callable[[], Returned], beside: Callable[[threading.Event], object]
+) -> Returned:
+    """Call `function` in this thread and `beside` in another, and return what `function` returns.
+
+    Once `function` has failed, or the user has interrupted, the event that `beside` was given is
+    set, and the error is raised when `beside` has ended. An error of `beside` is raised when
+    `function` has ended: where both fail, it is always the error of `function` that is raised.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            running = pool.submit(beside, stop)
+            returned = function()
+            running.result()
+        except BaseException:
+            stop.set()
+            raise
+        return returned

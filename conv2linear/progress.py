@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,10 @@ _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 class Progress(Protocol):
-    """Receives the steps of a run. Called from several threads."""
+    """Receives the steps of a run. Called from several threads.
+
+    A subclass of `NoProgress` need only have the methods that it cares about.
+    """
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """Begin a step, which ends the one before.
@@ -26,6 +30,15 @@ class Progress(Protocol):
 
     def advance(self, count_bytes: int) -> None:
         """Count `count_bytes` more that the current step has moved."""
+
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show work that goes on beside the current step, and those after it, until it is left.
+
+        Gives a function that counts how much more of `total` is done; `unit` is a word such as
+        "patches". `total` is None where it is not known.
+        """
 
     def warn(self, message: str) -> None:
         """Receive a `message` that the user should know and that stops nothing."""
@@ -39,6 +52,12 @@ class NoProgress:
 
     def advance(self, count_bytes: int) -> None:
         """Ignore the bytes."""
+
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Ignore the work."""
+        return nullcontext(_ignore)
 
     def warn(self, message: str) -> None:
         """Issue `message` as a `Conv2LinearWarning` at the line that called conv2linear."""
@@ -69,6 +88,12 @@ class RecordedProgress:
         """Pass the bytes on."""
         self._progress.advance(count_bytes)
 
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Pass the work on."""
+        return self._progress.beside(name, total, unit)
+
     def warn(self, message: str) -> None:
         """Keep the warning, and pass it on."""
         if message not in self._warnings:
@@ -79,6 +104,10 @@ class RecordedProgress:
         """Keep several warnings, and pass them on."""
         for message in messages:
             self.warn(message)
+
+
+def _ignore(count: int) -> None:
+    """Count nothing."""
 
 
 def _stack_level() -> int:

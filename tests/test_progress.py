@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,11 @@ class Listener:
 
     def warn(self, message: str) -> None:
         self.told.append(message)
+
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(lambda count: None)
 
 
 def test_without_progress_a_warning_names_the_line_that_called() -> None:

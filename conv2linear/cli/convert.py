@@ -187,13 +187,4 @@ def _check_rows(check: Equivalence) -> list[tuple[str, str]]:
                 f"{check.linear.max_abs:.3g}, {check.linear.max_over_bound:.0%} of its bound",
             )
         )
-    if check.linear_s and check.conv3d_s:
-        rows.append(
-            (
-                "speed",
-                f"{check.speed_patches} patches on {check.environment.device} "
-                f"({check.environment.device_name}): Conv3d {check.conv3d_s * 1e3:.2f} ms, "
-                f"linear {check.linear_s * 1e3:.2f} ms, {check.conv3d_s / check.linear_s:.1f}x",
-            )
-        )
     return rows

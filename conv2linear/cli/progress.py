@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from conv2linear.cli.format import format_bytes, format_text
+from conv2linear.cli.format import BYTES, format_text
+from conv2linear.cli.progress_bars import Bars
+from conv2linear.cli.progress_lines import Lines
+
+
+class Work(Protocol):
+    """A step, or what goes on beside it, as it is shown."""
+
+    def advance(self, count: int) -> None:
+        """Count what more of it is done."""
+
+    def end(self) -> None:
+        """Show it no longer."""
 
 
 class RichProgress:
-    """A `Progress` that shows each step: a bar on a terminal or in a notebook, else a line.
+    """A `Progress` that shows each step: a bar on a terminal or in a notebook, else lines.
 
     Use it as a context manager, and pass it as `progress=`. It draws on `console`, stderr where
-    that is None. With `quiet` only warnings are printed. In a notebook the bars need ipywidgets.
+    that is None. With `quiet` only warnings are printed. Without bars there is a line where
+    something that can be counted begins and ends, and one every `line_s` seconds for all that goes
+    on. In a notebook the bars need ipywidgets.
     """
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, console: Console | None = None, *, quiet: bool = False, line_s: float = 30
+    ) -> None:
         self._console = console or Console(stderr=True, highlight=False)
-        self._quiet, self._draws_bars = quiet, _draws_bars(self._console)
-        self._spinner, self._bar = _make_spinner(self._console), _make_bar(self._console)
-        self._shown: Progress | None = None
-        self._task: TaskID | None = None
+        self._shown: Bars | Lines | None = None
+        if not quiet:
+            has_bars = _draws_bars(self._console)
+            self._shown = Bars(self._console) if has_bars else Lines(self._console, every_s=line_s)
+        self._step: Work | None = None
+        self._lock = threading.RLock()  # a step may end while another thread counts
 
     def __enter__(self) -> RichProgress:
         return self
@@ -45,55 +57,52 @@ class RichProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._end_step()
+        if self._shown is not None:
+            self._shown.close()
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """End the step before and begin the step `name`, which will move `total_bytes`."""
-        self._end_step()
-        if self._quiet:
-            return
-        if not self._draws_bars:
-            if total_bytes:  # only what may take long is worth a line in a log
-                self._console.print(f"{name} {format_bytes(total_bytes)}", soft_wrap=True)
-            return
-        self._shown = self._bar if total_bytes else self._spinner
-        self._shown.start()
-        self._task = self._shown.add_task(name, total=total_bytes or None)
+        with self._lock:
+            self._end_step()
+            if self._shown is not None:
+                self._step = self._shown.begin(name, total_bytes or None, BYTES)
 
     def advance(self, count_bytes: int) -> None:
-        """Move the bar on by `count_bytes`."""
-        if self._shown is not None and self._task is not None:
-            self._shown.advance(self._task, count_bytes)
+        """Count `count_bytes` more that the current step has moved."""
+        with self._lock:
+            if self._step is not None:
+                self._step.advance(count_bytes)
+
+    @contextmanager
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> Iterator[Callable[[int], None]]:
+        """Show work beside the current step until it is left."""
+        if self._shown is None:
+            yield _ignore
+            return
+        work = self._shown.begin(name, total, unit)
+        try:
+            yield work.advance
+        finally:
+            work.end()
 
     def warn(self, message: str) -> None:
-        """Print the warning `message` above the bar, with `quiet` too."""
+        """Print the warning `message` above the bars, with `quiet` too."""
         self._console.print(
             f"[bold yellow]warning:[/] {escape(format_text(message))}", soft_wrap=True
         )
 
     def _end_step(self) -> None:
-        if self._shown is not None and self._task is not None:
-            self._shown.remove_task(self._task)
-            self._shown.stop()
-            self._shown = self._task = None
+        with self._lock:
+            if self._step is not None:
+                self._step.end()
+            self._step = None
 
 
 def _draws_bars(console: Console) -> bool:
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
-def _make_spinner(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True
-    )
-
-
-def _make_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+def _ignore(count: int) -> None:
+    """Count nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from conv2linear.equivalence.patches import CHUNK_PATCHES
 
 # The numbers of each dtype as integers: equal numbers are equal bits, but for the sign of zero.
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
-_MAX_CONV3D_PRODUCTS = 2**33  # some seconds; 2**31 are all that a kernel of GLM-4.5V takes
+# On a CPU, all 2**31 that the one-hot patches of GLM-4.5V take would be half of the check's time.
+_MAX_CONV3D_PRODUCTS = 2**29
 _CONV3D_BUDGET_S = 10.0  # cuDNN may take seconds for each call
 
 
@@ -36,7 +37,9 @@ class _OneHotPatches:
     columns: Tensor
 
 
-def find_difference(layers: Layers, stored: Layers) -> str | None:
+def find_difference(
+    layers: Layers, stored: Layers, on_patches: Callable[[int], None]
+) -> str | None:
     """Put every one-hot patch, and zero, through the linear layer; say what is wrong, if anything.
 
     The one-hot patch k = ((c·T + t)·P + i)·P + j, the row-major order in which processors flatten a
@@ -56,6 +59,7 @@ def find_difference(layers: Layers, stored: Layers) -> str | None:
                 f"column {number} of the linear weight is not kernel[:, {place}] "
                 f"(first at output channel {channel})"
             )
+        on_patches(len(chunk.numbers))
     at_zero = layers.linear(layers.weight.new_zeros(1, weight.shape[1])).cpu()[0]
     expected = torch.zeros_like(at_zero) if bias is None else bias
     if _differs(at_zero, expected).any():
@@ -63,20 +67,22 @@ def find_difference(layers: Layers, stored: Layers) -> str | None:
     return None
 
 
-def conv3d_is_exact(layers: Layers, kernel: Tensor) -> bool:
+def conv3d_is_exact(layers: Layers, kernel: Tensor, on_patches: Callable[[int], None]) -> bool:
     """Tell whether Conv3d gives its own columns for one-hot patches; `kernel` is on the CPU.
 
-    All of them, but for a kernel so large that it would take long on a CPU, and a Conv3d so slow
-    that it takes long for any: what is looked for is a fault of this machine, which a part of them
-    shows as well.
+    A large kernel gets every second, third or so block of them, and a Conv3d that is slow as many
+    as it computes in some seconds: what is looked for is a fault of this machine, which a part of
+    them shows as well.
     """
     start = time.perf_counter()
     columns = math.prod(kernel.shape[1:])
     work = kernel.numel() * columns
-    for chunk in _one_hot_patches(kernel, step=math.ceil(work / _MAX_CONV3D_PRODUCTS)):
+    step = math.ceil(work / _MAX_CONV3D_PRODUCTS)
+    for chunk in _one_hot_patches(kernel, step=step):
         output = layers.conv3d(chunk.patches.to(layers.kernel.device), with_bias=False).cpu()
         if _differs(output, chunk.columns).any():
             return False
+        on_patches(len(chunk.numbers) * step)  # those left out too: the sum is of all
         if time.perf_counter() - start > _CONV3D_BUDGET_S:
             break
     return True

@@ -20,34 +20,30 @@ from conv2linear.equivalence.device import (
     describe_environment,
     device_errors,
     first_line,
-    wait_for,
 )
 from conv2linear.equivalence.error_bound import measure_errors
 from conv2linear.equivalence.layers import Layers, place_layers
 from conv2linear.equivalence.outcome import (
-    SPEED_PATCHES,
     Environment,
     Equivalence,
     LayerError,
     Step,
 )
-from conv2linear.equivalence.patches import Samples, random_patches, sample_patches
+from conv2linear.equivalence.patches import Samples, sample_patches
 from conv2linear.equivalence.settings import own_settings
-from conv2linear.equivalence.timing import time_runs
+from conv2linear.progress import NoProgress, Progress
 
-_SPEED_RUNS = 9
-_SPEED_BUDGET_S = 5.0  # for a layer
+OnPatches = Callable[[int], None]  # is told how many more patches are done
 
 
 @dataclass(frozen=True, eq=False)
 class _LayerRun:
-    """What a layer gave on a device: its outputs on sampled patches, on the CPU, and its time.
+    """What a layer gave on a device: its outputs on sampled patches, on the CPU.
 
     `problem` says what is wrong with them beyond numbers.
     """
 
     outputs: tuple[Tensor, ...]
-    median_s: float | None
     problem: str | None
 
 
@@ -59,12 +55,14 @@ def check_equivalence(
     kernel_bias: Tensor | None,
     device: torch.device,
     is_compared: bool = True,
+    progress: Progress | None = None,
 ) -> Equivalence:
     """Compare the Conv3d of `kernel` `[O, C, T, P, P]` with the linear layer of `weight` `[O, K]`.
 
     All tensors are on the CPU and of one dtype (bfloat16, float16 or float32). `bias` and
     `kernel_bias` are `[O]`. Without `is_compared` the kernel is the weight itself, for want of
     another: nothing is compared on one-hot patches then, as it would be equal to itself.
+    `progress` is told how many patches have gone through a layer, or been compared with float64.
 
     Raises `DeviceError` where the linear layer cannot be computed on the device.
     """
@@ -77,28 +75,36 @@ def check_equivalence(
         if failure := _find_not_finite(weight=weight, bias=bias):
             return dataclasses.replace(outcome, failed_step=Step.FINITE, failure=failure)
         layers = Layers(kernel, weight, bias, kernel_bias)
-        return _measure(outcome, layers, device=device, is_compared=is_compared)
+        progress = progress or NoProgress()
+        return _measure(outcome, layers, device=device, is_compared=is_compared, progress=progress)
 
 
 def _measure(
-    outcome: Equivalence, stored: Layers, *, device: torch.device, is_compared: bool
+    outcome: Equivalence,
+    stored: Layers,
+    *,
+    device: torch.device,
+    is_compared: bool,
+    progress: Progress,
 ) -> Equivalence:
     """Run both layers on the device; Conv3d only when all is known of the linear layer."""
     samples = sample_patches(stored.kernel, bias=stored.kernel_bias)
     layers = place_layers(stored, device)
-    patches = random_patches(SPEED_PATCHES, layers.weight, bias=layers.bias)
-    linear = _LayerRun(
-        problem=find_difference(layers, stored) if is_compared else None,
-        outputs=_run(layers.linear, samples, device),
-        median_s=_median_time(layers.linear, patches),
-    )
-    conv3d = _run_conv3d(layers, stored, samples=samples, patches=patches)
-    errors = measure_errors(
-        [run.outputs for run in (linear, conv3d) if run.outputs],
-        samples,
-        kernel=stored.kernel,
-        bias=stored.kernel_bias,
-    )
+    basis_patches = stored.weight.shape[1] if is_compared else 0
+    total = basis_patches + stored.weight.shape[1] + 3 * len(samples)
+    with progress.beside("check", total, "patches") as on_patches:
+        linear = _LayerRun(
+            problem=find_difference(layers, stored, on_patches) if is_compared else None,
+            outputs=_run(layers.linear, samples, on_patches, device=device),
+        )
+        conv3d = _run_conv3d(layers, stored, samples, on_patches)
+        errors = measure_errors(
+            [run.outputs for run in (linear, conv3d) if run.outputs],
+            samples,
+            kernel=stored.kernel,
+            bias=stored.kernel_bias,
+            on_patches=on_patches,
+        )
     linear_error, conv3d_error = errors[0], errors[1] if conv3d.outputs else None
     failed_step, failure = _judge_linear(linear, linear_error)
     return dataclasses.replace(
@@ -106,37 +112,43 @@ def _measure(
         failure=failure,
         failed_step=failed_step,
         warning=_judge_conv3d(conv3d, conv3d_error, outcome.environment),
-        basis_patches=stored.weight.shape[1] if is_compared else 0,
+        basis_patches=basis_patches,
         sampled_patches=len(samples),
         linear=linear_error,
         conv3d=conv3d_error,
-        linear_s=linear.median_s,
-        conv3d_s=conv3d.median_s,
     )
 
 
-def _run_conv3d(layers: Layers, stored: Layers, *, samples: Samples, patches: Tensor) -> _LayerRun:
+def _run_conv3d(
+    layers: Layers, stored: Layers, samples: Samples, on_patches: OnPatches
+) -> _LayerRun:
     """Run Conv3d, which may fail on this machine whatever the checkpoint is.
 
     cuDNN before 9.15 can compute a wrong one (github.com/pytorch/pytorch/issues/168167), and may
     have no engine for a dtype; its workspace may not fit into memory.
     """
-    device = patches.device
     try:
-        is_exact = conv3d_is_exact(layers, stored.kernel)
+        is_exact = conv3d_is_exact(layers, stored.kernel, on_patches)
         return _LayerRun(
             problem=None if is_exact else "does not give its own columns back",
-            outputs=_run(layers.conv3d, samples, device),
-            median_s=_median_time(layers.conv3d, patches),
+            outputs=_run(layers.conv3d, samples, on_patches, device=layers.kernel.device),
         )
     except Exception as error:
-        return _LayerRun((), None, f"cannot be computed: {first_line(error)}")
+        return _LayerRun((), f"cannot be computed: {first_line(error)}")
 
 
 def _run(
-    layer: Callable[[Tensor], Tensor], samples: Samples, device: torch.device
+    layer: Callable[[Tensor], Tensor],
+    samples: Samples,
+    on_patches: OnPatches,
+    *,
+    device: torch.device,
 ) -> tuple[Tensor, ...]:
-    return tuple(layer(chunk.to(device)).cpu() for chunk in samples.chunks)
+    outputs = []
+    for chunk in samples.chunks:
+        outputs.append(layer(chunk.to(device)).cpu())
+        on_patches(len(chunk))
+    return tuple(outputs)
 
 
 def _find_shape_mismatch(kernel: Tensor, weight: Tensor) -> str | None:
@@ -153,16 +165,6 @@ def _find_not_finite(**tensors: Tensor | None) -> str | None:
             index = (~finite).nonzero()[0].tolist()
             return f"{name} is {tensor[tuple(index)].item()} at {index}"
     return None
-
-
-def _median_time(layer: Callable[[Tensor], Tensor], patches: Tensor) -> float:
-    def wait() -> None:
-        wait_for(patches.device)
-
-    layer(patches)  # warms up the runs that count
-    wait()
-    runs, budget_s = _SPEED_RUNS, _SPEED_BUDGET_S
-    return time_runs(lambda: layer(patches), wait=wait, runs=runs, budget_s=budget_s).median_s
 
 
 def _judge_linear(run: _LayerRun, error: LayerError) -> tuple[Step | None, str | None]:

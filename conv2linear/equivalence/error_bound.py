@@ -6,7 +6,7 @@ Numerical Algorithms*, 2nd edition, §2.1 (subnormal numbers) and §3.1 (inner p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,17 +20,23 @@ _HUGE = torch.finfo(torch.float64).max  # stands for an infinite error: JSON has
 
 
 def measure_errors(
-    layers: Sequence[Sequence[Tensor]], samples: Samples, *, kernel: Tensor, bias: Tensor | None
+    layers: Sequence[Sequence[Tensor]],
+    samples: Samples,
+    *,
+    kernel: Tensor,
+    bias: Tensor | None,
+    on_patches: Callable[[int], None],
 ) -> list[LayerError]:
     """Measure the outputs of layers on sampled patches: for each layer, one of each chunk.
 
     All tensors are on the CPU.
     """
     bias64 = torch.zeros(len(kernel), dtype=torch.float64) if bias is None else bias.double()
-    chunks = [
-        largest_errors([outputs[i] for outputs in layers], chunk, kernel=kernel, bias64=bias64)
-        for i, chunk in enumerate(samples.chunks)
-    ]
+    chunks = []
+    for i, chunk in enumerate(samples.chunks):
+        outputs = [each[i] for each in layers]
+        chunks.append(largest_errors(outputs, chunk, kernel=kernel, bias64=bias64))
+        on_patches(len(chunk))
     return [
         LayerError(
             max_abs=max(error.max_abs for error in errors[:-1]),  # extreme patches scale it up

@@ -17,8 +17,9 @@ from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.patch_embedding import PatchEmbedding
 from conv2linear.equivalence.check import check_equivalence
-from conv2linear.equivalence.device import ChosenDevice, Warn, compute_on
+from conv2linear.equivalence.device import ChosenDevice, compute_on
 from conv2linear.equivalence.outcome import Equivalence
+from conv2linear.progress import Progress
 
 _TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
@@ -79,16 +80,16 @@ def check_patch_embedding(
     linear: TensorInfo,
     source: StoredLayer | None,
     device: ChosenDevice,
-    warn: Warn,
+    progress: Progress,
 ) -> Equivalence:
     """Compare a patch embedding as a linear layer with the Conv3d that it stands for.
 
     `linear` is what the header of the linear checkpoint says of the weight: the same bytes are
     read with that dtype and shape. `source` is the layer whose kernel and bias the Conv3d has; the
     layer itself where its bytes are known to be the source's. None where no source is known: the
-    weight is not compared then, but its values and its numerics are checked. `warn` is told where
-    the check runs on another device than the first that was chosen, and what is wrong with this
-    machine's Conv3d.
+    weight is not compared then, but its values and its numerics are checked. `progress` is
+    told how far the check is, where it runs on another device than the first that was chosen, and
+    what is wrong with this machine's Conv3d.
 
     Raises `DeviceError` where the linear layer cannot be computed.
     """
@@ -102,9 +103,10 @@ def check_patch_embedding(
             kernel_bias=original.load_bias(),
             is_compared=source is not None,
             device=on,
+            progress=progress,
         )
 
-    outcome = compute_on(device, check, warn=warn)
+    outcome = compute_on(device, check, warn=progress.warn)
     if outcome.warning:
-        warn(outcome.warning)
+        progress.warn(outcome.warning)
     return outcome

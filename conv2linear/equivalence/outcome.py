@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from conv2linear.result import Result
 from conv2linear.text import TextEnum
 
-SPEED_PATCHES = 256  # that both layers are timed on
-
 
 class Step(TextEnum):
     """The steps of the check, in their order; `verify` reports each under this name."""
@@ -54,8 +52,7 @@ class Equivalence(Result):
     """Outcome of the check for one patch embedding: equal if `failure` is None.
 
     `failed_step` says which step found the failure; what the steps behind it would have measured
-    is absent. `warning` is about this machine's Conv3d, not about the checkpoint. The times are
-    medians in seconds for `speed_patches` patches.
+    is absent. `warning` is about this machine's Conv3d, not about the checkpoint.
     """
 
     failure: str | None = None
@@ -67,6 +64,3 @@ class Equivalence(Result):
     linear: LayerError | None = None
     conv3d: LayerError | None = None
     environment: Environment
-    speed_patches: int = SPEED_PATCHES
-    linear_s: float | None = None
-    conv3d_s: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,8 @@ from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
-from conv2linear.output.write import prepare_staging, write_files
-from conv2linear.parallel import resolve_workers
+from conv2linear.output.write import prepare_staging, write_contents, write_texts
+from conv2linear.parallel import resolve_workers, run_beside
 from conv2linear.paths import StrPath
 from conv2linear.plan.actions import Action
 from conv2linear.plan.adapter import AdapterPlan
@@ -164,16 +165,9 @@ def convert(
         return convert_adapter(plan, target, writing, device=device, told=told)
     with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)
-        told.step("check")
-        evidence = _check(plan, device=device, progress=told)
+        evidence = _check_and_write(plan, staging, device=device, told=told)
         record = build_record(plan, evidence)
-        write_files(
-            plan.written,
-            plan.checkpoint.repository,
-            texts=record.texts,
-            staging=staging,
-            progress=told,
-        )
+        write_texts(plan.written, record.texts, staging=staging)
         told.step("read back")
         _read_back(plan, evidence, staging.folder)
         staging.write_text(MANIFEST_NAME, dump_manifest(record.manifest))
@@ -199,10 +193,28 @@ def _new_output(plan: ConversionPlan) -> NewOutput:
     )
 
 
+def _check_and_write(
+    plan: ConversionPlan, staging: Staging, *, device: str, told: RecordedProgress
+) -> Evidence:
+    """Check the patch embeddings while the files are staged, on whose content nothing depends.
+
+    The check is work for the processor, and staging for the disk or the network. Both are done
+    when it returns; where the check fails, staging has stopped.
+    """
+
+    def write(stop: threading.Event) -> None:
+        repository = plan.checkpoint.repository
+        write_contents(plan.written, repository, staging=staging, progress=told, stop=stop)
+
+    told.step("check")  # it goes on beside the steps of writing
+    return run_beside(lambda: _check(plan, device=device, progress=told), write)
+
+
 def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence:
     """Check each patch embedding as the new header will show it; only their bytes are read."""
-    from conv2linear.equivalence.device import choose_device  # loads torch
-    from conv2linear.equivalence.load import check_patch_embedding, read_layer
+    with progress.beside("load torch"):
+        from conv2linear.equivalence.device import choose_device
+        from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
     chosen = choose_device(device, warn=progress.warn)
     headers = {file.name: file.header for file in plan.reshaped if file.header}
@@ -213,7 +225,7 @@ def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence
         sha256 |= layer.hashes()
         planned = headers[embedding.shard].tensors[embedding.name]
         outcome = check_patch_embedding(
-            layer, linear=planned, source=layer, device=chosen, warn=progress.warn
+            layer, linear=planned, source=layer, device=chosen, progress=progress
         )
         if outcome.failure:
             raise CheckFailedError(

@@ -17,7 +17,7 @@ from conv2linear.output.replacement import NewOutput
 from conv2linear.output.restored import compare_files, read_back_tensors
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
-from conv2linear.output.write import prepare_staging, write_files
+from conv2linear.output.write import prepare_staging, write_contents, write_texts
 from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.plan.actions import summarise_files
@@ -83,7 +83,8 @@ def restore(
     refuse_impossible(plan.files, target, writing, new=new)
     with Staging(target, writing, new=new) as staging:
         prepare_staging(plan.files, staging)
-        write_files(plan.files, repository, texts=plan.texts, staging=staging, progress=told)
+        write_contents(plan.files, repository, staging=staging, progress=told)
+        write_texts(plan.files, plan.texts, staging=staging)
         told.step("read back")
         read_back_tensors(plan, manifest, staging.folder)
         sizes_only = compare_files(plan.files, manifest, staging, progress=told)

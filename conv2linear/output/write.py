@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from conv2linear.output.preflight import linked_path
 from conv2linear.output.staging import Staging
 from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action, PlannedFile
-from conv2linear.progress import RecordedProgress
+from conv2linear.progress import NoProgress, RecordedProgress
 from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
 
 _JOURNALED_BYTES = 1 << 20  # writing a smaller file again is faster than syncing a note of it
@@ -35,36 +36,62 @@ def prepare_staging(files: Sequence[PlannedFile], staging: Staging) -> None:
         probe.unlink()
 
 
-def write_files(
+def write_contents(
     files: Sequence[PlannedFile],
     repository: Repository,
     *,
-    texts: Mapping[str, str | bytes],
     staging: Staging,
     progress: RecordedProgress,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Stage every file: cloned, hard-linked or downloaded, with its new header or text.
+    """Stage every file but those with a new text: cloned, linked or downloaded, under its header.
 
-    `texts` holds those of the edited files. What an earlier run left complete is used again.
+    What an earlier run left complete is used again. Ends soon once `stop` is set.
     """
-    remaining = remaining_files(files, staging)
+    remaining = [f for f in remaining_files(files, staging) if f.action is not Action.EDIT]
+    remaining.sort(key=lambda file: -file.output_bytes)  # the largest first
 
     def write(file: PlannedFile, on_bytes: Callable[[int], None]) -> None:
+        _write_content(file, repository, staging=staging, on_bytes=on_bytes)
+
+    is_remote = any(not file.info.path for file in remaining)
+    total_bytes = sum(file.output_bytes for file in remaining)
+    progress.step("download" if is_remote else "write", total_bytes)
+    written = _Written(progress, total_bytes, then="hash and flush" if is_remote else "flush")
+    workers = staging.options.workers
+    try:
+        map_parallel(write, remaining, workers=workers, progress=written, stop=stop)
+    finally:
+        progress.warn_all(repository.warnings)
+
+
+def write_texts(
+    files: Sequence[PlannedFile], texts: Mapping[str, str | bytes], *, staging: Staging
+) -> None:
+    """Stage the files with a new text; `texts` holds it for each of them by name."""
+    for file in files:
         if file.action is Action.EDIT:
             check_unchanged(file.info)
             staging.write_text(file.name, texts[file.name])
-            on_bytes(file.output_bytes)
-        else:
-            _write_content(file, repository, staging=staging, on_bytes=on_bytes)
 
-    is_remote = any(file.action is not Action.EDIT and not file.info.path for file in remaining)
-    total_bytes = sum(file.output_bytes for file in remaining)
-    progress.step("download" if is_remote else "write", total_bytes)
-    largest_first = sorted(remaining, key=lambda file: -file.output_bytes)
-    try:
-        map_parallel(write, largest_first, workers=staging.options.workers, progress=progress)
-    finally:
-        progress.warn_all(repository.warnings)
+
+class _Written(NoProgress):
+    """Counts bytes of the current step, and once all have come, begins the step `then`.
+
+    By then they are with the system; how long it takes to bring them to the disk, nobody knows.
+    """
+
+    def __init__(self, progress: RecordedProgress, total_bytes: int, *, then: str) -> None:
+        self._progress, self._left_bytes, self._then = progress, total_bytes, then
+        self._lock = threading.Lock()
+
+    def advance(self, count_bytes: int) -> None:
+        """Count the bytes."""
+        self._progress.advance(count_bytes)
+        with self._lock:
+            before, self._left_bytes = self._left_bytes, self._left_bytes - count_bytes
+        if self._left_bytes <= 0 < before:
+            self._progress.step(self._then)
 
 
 def remaining_files(files: Sequence[PlannedFile], staging: Staging) -> list[PlannedFile]:

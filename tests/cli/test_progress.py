@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,13 @@ def console(*, terminal: bool, jupyter: bool = False) -> tuple[Console, io.Strin
     return made, file
 
 
+def wait_for(text: str, file: io.StringIO) -> None:
+    deadline = time.monotonic() + 10
+    while text not in file.getvalue():
+        assert time.monotonic() < deadline, file.getvalue()
+        time.sleep(0.01)
+
+
 def drawn(progress: RichProgress) -> None:
     with progress:
         progress.step("open")
@@ -32,10 +41,48 @@ def drawn(progress: RichProgress) -> None:
         progress.advance(3_000_000)
 
 
-def test_elsewhere_it_prints_a_line_for_each_step_that_moves_bytes() -> None:
+def test_elsewhere_it_prints_a_line_where_a_step_that_moves_bytes_begins_and_ends() -> None:
     made, file = console(terminal=False)
     drawn(RichProgress(made))
-    assert file.getvalue() == "write 4.0 MB\nwarning: mind [this]\n"
+    begin, warning, end = file.getvalue().splitlines()
+    assert (begin, warning) == ("write 4.0 MB", "warning: mind [this]")
+    assert re.fullmatch(r"write 4\.0 MB: done in \d+\.\d s", end)
+
+
+def test_elsewhere_it_says_now_and_then_how_far_everything_is() -> None:
+    made, file = console(terminal=False)
+    with RichProgress(made, line_s=0.05) as progress:
+        progress.step("write", 4_000_000)
+        progress.advance(1_000_000)
+        with progress.beside("check", 2000, "patches") as on_patches:
+            on_patches(1000)
+            wait_for("write 1.0 MB/4.0 MB, 0:00:00, 0:00:00 left\n", file)
+            wait_for("check 1,000/2,000 patches, 0:00:00, 0:00:00 left\n", file)
+        progress.step("flush")
+        wait_for("flush: 0:00:00\n", file)
+    printed = file.getvalue()
+    assert printed.startswith("write 4.0 MB\ncheck 2,000 patches\n")
+    assert "done" not in printed, "neither was done when it ended"
+    time.sleep(0.1)
+    assert file.getvalue() == printed, "nothing is told behind the end"
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_bars_side_by_side_have_their_units_and_take_the_width_of_the_terminal(width: int) -> None:
+    file = io.StringIO()
+    made = Console(file=file, force_terminal=True, width=width, height=10, highlight=False)
+    with RichProgress(made) as progress:
+        progress.step("write", 4_000_000_000)
+        with progress.beside("check", 2000, "patches") as on_patches:
+            progress.advance(1_000_000_000)
+            on_patches(500)
+            wait_for("500/2,000 patches", file)
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()))
+    written = next(line for line in reversed(lines) if "1.0 GB/4.0 GB" in line)
+    checked = next(line for line in reversed(lines) if "500/2,000 patches" in line)
+    for line in (written, checked):
+        assert width - 15 < len(line.rstrip()) <= width
+        assert "0:00:00" in line
 
 
 def test_on_a_terminal_it_draws_a_bar_and_leaves_only_the_warning() -> None:

@@ -24,6 +24,7 @@ from conv2linear.operations.convert import convert
 from tests.equivalence.kernels import CPU, SHAPE, each_dtype, make_kernel
 from tests.support.checkpoints import BIAS, WEIGHT
 from tests.support.models import TinyModel
+from tests.support.progress import SeenProgress
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +91,11 @@ def test_a_layer_names_its_tensor_and_shows_none_of_its_bytes(source: Checkpoint
 
 def compare(layer: StoredLayer, linear: TensorInfo, source: StoredLayer) -> Equivalence:
     """Check a layer on the CPU, where nothing is to be warned of."""
-    told: list[str] = []
+    progress = SeenProgress()
     outcome = check_patch_embedding(
-        layer, linear=linear, source=source, device=ChosenDevice(CPU), warn=told.append
+        layer, linear=linear, source=source, device=ChosenDevice(CPU), progress=progress
     )
-    assert told == []
+    assert progress.warnings == []
     return outcome
 
 

@@ -51,7 +51,4 @@ def test_an_outcome_is_plain_data() -> None:
             "torch": "2.13.0",
             "cudnn": None,
         },
-        "speed_patches": 256,
-        "linear_s": None,
-        "conv3d_s": None,
     }

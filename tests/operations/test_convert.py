@@ -114,8 +114,6 @@ def test_convert_prints_one_json_document(checkpoint: Path, out: Path, run_cli: 
     assert document["manifest"] == manifest_of(out)
     (check,) = document["checks"]
     assert check["failure"] is None
-    assert check["linear_s"] > 0
-    assert check["conv3d_s"] > 0
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(

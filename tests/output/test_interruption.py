@@ -20,8 +20,8 @@ from tests.support.contents import read_files, snapshot
 from tests.support.processes import RunCli
 from tests.support.staging import assert_converted, inodes, staging_folder, staging_root
 
-# Runs the command line, and stays for ever where a step begins or, in "write", where it has moved
-# its first bytes.
+# Runs the command line, and stays for ever where a step begins or, in "write", which is on another
+# thread than the check, for a second wherever it has moved bytes.
 WAITING = """
 import sys, time
 from pathlib import Path
@@ -32,9 +32,9 @@ from conv2linear.cli.progress import RichProgress
 step, advance = RichProgress.step, RichProgress.advance
 now = None
 
-def wait():
+def wait(seconds=600):
     Path(marker).touch()  # tells that it is here
-    time.sleep(600)
+    time.sleep(seconds)
 
 def wait_at_step(self, name, total_bytes=None):
     global now
@@ -46,7 +46,7 @@ def wait_at_step(self, name, total_bytes=None):
 def wait_at_bytes(self, count_bytes):
     advance(self, count_bytes)
     if now == moment == "write":
-        wait()
+        wait(1)
 
 RichProgress.step, RichProgress.advance = wait_at_step, wait_at_bytes
 sys.exit(run([*arguments, "--workers", "1"]))

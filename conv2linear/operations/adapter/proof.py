@@ -39,8 +39,9 @@ def compare_maps(
     layers in the Conv3d layout, which are compared with; one that is not there is compared with
     nothing. Raises `DeviceError`.
     """
-    from conv2linear.equivalence.device import choose_device  # loads torch
-    from conv2linear.equivalence.load import check_patch_embedding
+    with progress.beside("load torch"):
+        from conv2linear.equivalence.device import choose_device
+        from conv2linear.equivalence.load import check_patch_embedding
 
     chosen = choose_device(device, warn=progress.warn)
     outcomes = {}
@@ -53,7 +54,7 @@ def compare_maps(
                 linear=linear[tensor.name],
                 source=original,
                 device=chosen,
-                warn=progress.warn,
+                progress=progress,
             )
     return outcomes
 

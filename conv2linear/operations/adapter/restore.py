@@ -14,7 +14,7 @@ from conv2linear.output.preflight import refuse_impossible
 from conv2linear.output.restored import compare_files
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions
-from conv2linear.output.write import prepare_staging, write_files
+from conv2linear.output.write import prepare_staging, write_contents, write_texts
 from conv2linear.plan.actions import Action, summarise_files
 from conv2linear.plan.adapter import AdapterPlan, plan_adapter
 from conv2linear.plan.adapter_restore import plan_adapter_restoration
@@ -48,7 +48,8 @@ def restore_adapter(
     refuse_impossible(files, out, writing, new=new_output(files))
     with Staging(out, writing, new=new_output(files)) as staging:
         prepare_staging(files, staging)
-        write_files(files, repository, texts=plan.texts, staging=staging, progress=told)
+        write_contents(files, repository, staging=staging, progress=told)
+        write_texts(files, plan.texts, staging=staging)
         told.step("read back")
         read_back_adapter(plan.adapter, plan.header, staging.folder)
         sizes_only = compare_files(files, manifest, staging, progress=told)

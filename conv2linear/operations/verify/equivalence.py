@@ -24,15 +24,16 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     shows that its bytes are the source's. Where nothing shows that, the weight is compared with
     nothing, and its numerics are measured all the same. Raises `DeviceError`, whatever the layout.
     """
-    from conv2linear.equivalence.device import choose_device  # loads torch
-    from conv2linear.equivalence.load import check_patch_embedding, read_layer
+    progress = subject.options.progress
+    with progress.beside("load torch"):
+        from conv2linear.equivalence.device import choose_device
+        from conv2linear.equivalence.load import check_patch_embedding, read_layer
 
-    warn = subject.options.progress.warn
-    device = choose_device(subject.options.device, warn=warn)
+    device = choose_device(subject.options.device, warn=progress.warn)
     checkpoint, source = subject.checkpoint, subject.source
     if checkpoint is None or checkpoint.layout is Layout.CONV3D:
         return ()
-    subject.options.progress.step(Step.EQUIVALENCE)
+    progress.step(Step.EQUIVALENCE)
     outcomes = []
     for embedding in checkpoint.patch_embeddings:
         layer, original = read_layer(checkpoint, embedding), None
@@ -48,7 +49,7 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
             linear=checkpoint.headers[embedding.shard].tensors[embedding.name],
             source=original,
             device=device,
-            warn=warn,
+            progress=progress,
         )
         outcomes.append(outcome)
     return tuple(outcomes)
