@@ -7,6 +7,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from conv2linear import EngineError, OutputError, Verification, convert, verify
 from conv2linear.errors import Conv2LinearError
 from conv2linear.operations.verify.report import check_report, render_report
 from conv2linear.operations.verify.result import Check, Outcome
+from conv2linear.progress import NoProgress
 from tests.support.checkpoints import MANIFEST
 from tests.support.contents import hashes, manifest_of, shards_of, snapshot
 from tests.support.damage import edit_json, flip_bit
@@ -38,14 +40,19 @@ def old_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "installed")
 
 
-class NoProgressAllowed:
+class NoProgressAllowed(NoProgress):
     """Fails as soon as any work beyond opening the files begins."""
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         assert name == "open", f"{name} began"
 
-    def advance(self, count: int) -> None:
+    def advance(self, count_bytes: int) -> None:
         raise AssertionError("bytes were read")
+
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        raise AssertionError(f"{name} began")
 
     def warn(self, message: str) -> None:
         raise AssertionError(message)
