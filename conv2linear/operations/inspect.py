@@ -13,7 +13,7 @@ from conv2linear.operations.adapter.inspect import inspect_adapter
 from conv2linear.operations.attestations import read_attestations
 from conv2linear.operations.inspection import Cost, InspectedEmbedding, Inspection
 from conv2linear.paths import StrPath
-from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
+from conv2linear.plan.convert import ConversionOptions, ConversionPlan, as_overlay, build_plan
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.converted import read_old_record
 from conv2linear.sources.open import open_source
@@ -82,20 +82,15 @@ def _plan_both(
     if checkpoint.layout is not Layout.CONV3D:
         return None, None, f"the patch embedding is {checkpoint.layout} already"
     try:
-        full, overlay = (_plan(checkpoint, changed_only=each) for each in (False, True))
+        full = build_plan(
+            checkpoint,
+            ConversionOptions(model_card=False),  # reading the card would be a download
+            old_record=read_old_record(checkpoint.repository),
+            attestations=read_attestations(checkpoint.repository),
+        )
     except UnsupportedCheckpointError as error:
         return None, None, f"{error}; {error.hint}" if error.hint else str(error)
-    return full, overlay, None
-
-
-def _plan(checkpoint: Checkpoint, *, changed_only: bool) -> ConversionPlan:
-    # Without the model card: reading it would be a download.
-    return build_plan(
-        checkpoint,
-        ConversionOptions(changed_only=changed_only, model_card=False),
-        old_record=read_old_record(checkpoint.repository),
-        attestations=read_attestations(checkpoint.repository),
-    )
+    return full, as_overlay(full), None
 
 
 def _cost(plan: ConversionPlan | None) -> Cost | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -124,11 +124,11 @@ def build_plan(
         changed.discard(checkpoint.config_name)
     stale = find_stale(attestations, files=checkpoint.files, changed={*changed, MANIFEST_NAME})
     planned = tuple(_leave_out(file, stale, attestations) for file in planned)
-    return ConversionPlan(
+    plan = ConversionPlan(
         checkpoint=checkpoint,
         planned=planned,
         texts={checkpoint.config_name: config.text},
-        partial=any(file.action is Action.NOT_WRITTEN for file in planned),
+        partial=False,
         loaders=options.loaders,
         compatibility=assess(traits),
         warnings=(
@@ -140,6 +140,17 @@ def build_plan(
             *_find_lost_record(checkpoint, old_record),
         ),
     )
+    return as_overlay(plan) if options.changed_only else plan
+
+
+def as_overlay(plan: ConversionPlan) -> ConversionPlan:
+    """Plan the same conversion, but write only what it changes."""
+    planned = tuple(
+        replace(file, action=Action.NOT_WRITTEN) if file.action is Action.COPY else file
+        for file in plan.planned
+    )
+    is_partial = any(file.action is Action.NOT_WRITTEN for file in planned)
+    return replace(plan, planned=planned, partial=is_partial)
 
 
 def _leave_out(
@@ -232,7 +243,7 @@ def _plan_files(
             return PlannedFile(info, Action.EDIT, size, original=originals[name])
         if name == MANIFEST_NAME:  # a new one is written, which keeps the text of this one
             return PlannedFile(info, Action.OMIT, 0, original=old_record)
-        return PlannedFile(info, Action.NOT_WRITTEN if options.changed_only else Action.COPY, size)
+        return PlannedFile(info, Action.COPY, size)
 
     planned = [plan_file(info) for info in files.values()]
     planned += plan_omitted(checkpoint.repository.omitted)
