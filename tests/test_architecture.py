@@ -35,6 +35,7 @@ LAYERS = (
 MOST_LINES = 300
 LAZY_IMPORTS = {("sources.open", "conv2linear.hub.repository")}  # a folder needs no Hub client
 ONLY_IN = {
+    "hf_xet": {"hub"},
     "huggingface_hub": {"hub"},
     "typer": {"cli"},
     "rich": {"cli"},
@@ -44,7 +45,15 @@ ONLY_IN = {
     "matplotlib": {"operations"},
     "yaml": {"record"},
 }
-NEVER_AT_IMPORT = ("torch", "huggingface_hub", "safetensors", "transformers", "numpy", "yaml")
+NEVER_AT_IMPORT = (
+    "torch",
+    "huggingface_hub",
+    "hf_xet",
+    "safetensors",
+    "transformers",
+    "numpy",
+    "yaml",
+)
 
 
 def layer_of(module: str) -> str:

@@ -1,4 +1,4 @@
-"""Download files of the Hub in ranges, across dropped connections, and check their hash.
+"""Download files of the Hub, over Xet or HTTP, across dropped connections, and check their hash.
 
 Files are downloaded here, not by `hf_hub_download`: that one starts anew in every process and
 checks no hash.
@@ -17,7 +17,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from conv2linear.errors import HubError
 from conv2linear.hub.answers import ODD_ANSWER_HINT, open_stream
-from conv2linear.hub.remote import RemoteFile, read_content_id
+from conv2linear.hub.remote import ContentDigest, RemoteFile
+from conv2linear.hub.xet import XetReader
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import Response
@@ -42,10 +43,11 @@ class Extent:
 
 @dataclass(frozen=True)
 class Download:
-    """A file of the Hub and the URL that serves it at one commit."""
+    """A file of the Hub, the URL that serves it at one commit, and what reads it over Xet."""
 
     file: RemoteFile
     url: str
+    xet: XetReader | None = None
 
     def read(self, start: int, end: int, write: Callable[[bytes], object]) -> None:
         """Pass all bytes from `start` up to `end` to `write`, whatever connections drop.
@@ -82,32 +84,47 @@ class Download:
         already_read: Sequence[Extent] = (),
         on_bytes: Callable[[int], None],
     ) -> None:
-        """Download into `partial` what is not in it yet.
+        """Download into `partial` what is not in it yet, and hash all of it meanwhile.
 
-        `already_read` holds parts of the file that need not be asked for again.
+        `already_read` holds parts of the file that need not be asked for again. `on_bytes` may be
+        called from another thread, and with 0 while nothing arrives; where it raises, this ends.
+        Raises `HubError`, and removes `partial`, where the content is not what the Hub lists.
         """
         if partial.exists() and partial.stat().st_size > self.file.size_bytes:
             partial.unlink()
+        digest = ContentDigest(self.file.id_kind, self.file.size_bytes)
         with partial.open("ab", buffering=0) as file:
 
             def write(chunk: bytes) -> None:
                 view = memoryview(chunk)
                 while view:
                     view = view[file.write(view) :]
+                digest.update(chunk)
                 on_bytes(len(chunk))
 
             position = file.tell()
+            digest.update_from(partial, on_bytes=lambda _: on_bytes(0))
             on_bytes(position)
             for extent in sorted(already_read, key=lambda extent: extent.start):
                 if extent.start >= position:
-                    self.read(position, extent.start, write)
+                    self._fetch(position, extent.start, write, on_bytes)
                     write(extent.content)
                     position = extent.end
-            self.read(position, self.file.size_bytes, write)
+            self._fetch(position, self.file.size_bytes, write, on_bytes)
+        self._check(partial, digest.content_id)
 
-    def check(self, path: Path) -> None:
-        """Raise `HubError`, and remove `path`, if it does not hold what the Hub lists."""
-        found = read_content_id(path, id_kind=self.file.id_kind)
+    def _fetch(
+        self,
+        start: int,
+        end: int,
+        write: Callable[[bytes], object],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        if self.xet is not None:
+            start = self.xet.copy(self.file, start, end, write, on_wait=lambda: on_bytes(0))
+        self.read(start, end, write)
+
+    def _check(self, path: Path, found: str) -> None:
         if found != self.file.content_id:
             path.unlink()
             raise HubError(

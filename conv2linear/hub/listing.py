@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from huggingface_hub import constants
@@ -15,7 +15,7 @@ from conv2linear.hub.answers import PATIENCE, Patience, get_json, odd_answer
 from conv2linear.hub.remote import RemoteFile, git_content_id
 from conv2linear.sources.base import find_name_problem
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # and as long as a name in Xet storage
 _GIT_ID = re.compile(r"[0-9a-f]{40}")
 _MAX_SIZE_BYTES = 2**63 - 1
 _MAX_PAGES = 10_000  # of some 1000 files each
@@ -77,17 +77,23 @@ def _remote_file(repo_id: str, entry: Any) -> RemoteFile | None:
     is_contradiction = bool(lfs) and large.get("size", size) != size
     if not isinstance(content, str) or not pattern.fullmatch(content) or is_contradiction:
         raise _bad_entry(repo_id, name)
+    xet_hash = entry.get("xetHash")
     return RemoteFile(
         name,
         size,
         content if lfs else git_content_id(content),
         # The server copies by the hash of Xet, which old files may lack.
-        can_copy=bool(lfs) and isinstance(entry.get("xetHash"), str),
+        can_copy=bool(lfs) and isinstance(xet_hash, str),
+        xet_hash=xet_hash if lfs and _is_xet_hash(xet_hash) else None,
     )
 
 
 def _is_file_name(name: str) -> bool:
     return bool(name) and find_name_problem(name) is None
+
+
+def _is_xet_hash(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _bad_entry(repo_id: str, name: str) -> HubError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from conv2linear.files.hash import hash_file, hash_git_blob
+from conv2linear.files.hash import hash_file, hash_git_blob, update_hash
 from conv2linear.text import TextEnum
 
 DEFAULT_BRANCH = "main"  # of every repository on the Hub
@@ -26,13 +26,15 @@ class IdKind(TextEnum):
 class RemoteFile:
     """A file on the Hub; `content_id` is its SHA-256, or `git:` and its blob id if it is small.
 
-    `can_copy` says whether the server can copy it to another repository.
+    `can_copy` says whether the server can copy it to another repository, `xet_hash` is its name in
+    Xet storage, None where it is not there.
     """
 
     name: str
     size_bytes: int
     content_id: str
     can_copy: bool
+    xet_hash: str | None = None
 
     @property
     def id_kind(self) -> IdKind:
@@ -84,7 +86,31 @@ def read_content_id(
 
 def hash_content(content: bytes, *, id_kind: IdKind) -> str:
     """Return the id that the Hub would give a content."""
-    if id_kind is IdKind.SHA256:
-        return hashlib.sha256(content).hexdigest()
-    named = b"blob %d\0" % len(content) + content
-    return git_content_id(hashlib.sha1(named, usedforsecurity=False).hexdigest())
+    digest = ContentDigest(id_kind, len(content))
+    digest.update(content)
+    return digest.content_id
+
+
+class ContentDigest:
+    """Hashes content piece by piece into the id that the Hub would give it."""
+
+    def __init__(self, id_kind: IdKind, size_bytes: int) -> None:
+        self._id_kind = id_kind
+        if id_kind is IdKind.SHA256:
+            self._digest = hashlib.sha256()
+        else:
+            self._digest = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
+    def update(self, content: bytes) -> None:
+        """Add the next piece."""
+        self._digest.update(content)
+
+    def update_from(self, path: Path, *, on_bytes: Callable[[int], None]) -> None:
+        """Add all of a file; `on_bytes` is told what is read."""
+        update_hash(self._digest, path, on_bytes=on_bytes)
+
+    @property
+    def content_id(self) -> str:
+        """The id of all that came."""
+        digest = self._digest.hexdigest()
+        return digest if self._id_kind is IdKind.SHA256 else git_content_id(digest)

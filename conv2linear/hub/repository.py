@@ -21,6 +21,7 @@ from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.snapshot import Snapshot
 from conv2linear.hub.suggest import suggest_repository
+from conv2linear.hub.xet import XetReader
 from conv2linear.sources.address import hub_in_use
 from conv2linear.sources.base import (
     FileInfo,
@@ -86,11 +87,14 @@ class HubRepository:
             name: self._file_info(file) for name, file in self._remote.items()
         }
         self._limits, self._reads = limits, _Reads(limits.kept_bytes)
+        self._xet = XetReader(repo_id, sha)
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What was found wrong with the cache so far."""
-        return tuple(self._cached.warnings)
+        """What was found wrong with the cache and with Xet storage so far."""
+        problem = self._xet.problem
+        said = (f"downloaded over HTTP, as Xet storage does not give the files: {problem}",)
+        return (*self._cached.warnings, *(said if problem else ()))
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes of a file from `start`, by range request where it is not cached."""
@@ -122,7 +126,6 @@ class HubRepository:
         download = self._download(name)
         with hub_errors(self.label, self.origin.commit_sha):
             download.complete(partial, already_read=self._reads.kept(name), on_bytes=on_bytes)
-        download.check(partial)
         sync_file(partial)
         partial.rename(target)
 
@@ -142,7 +145,7 @@ class HubRepository:
 
     def _download(self, name: str) -> Download:
         url = hf_hub_url(self.label, name, revision=self.origin.commit_sha)
-        return Download(self._remote[name], url)
+        return Download(self._remote[name], url, self._xet)
 
     def _file_info(self, file: RemoteFile) -> FileInfo:
         name, size = file.name, file.size_bytes

@@ -82,9 +82,10 @@ def _apply(store: HubStore, change: Any, *, tree: Tree, repository: Repository) 
         tree[name] = store.add_blob(content, is_large=False)
     elif kind == "lfsFile":
         oid = value["oid"]
-        if oid not in repository.objects:
+        size = store.object_bytes(repository, oid)
+        if size is None:
             raise RefusedError(400, f"{name} points to an LFS object that does not exist: {oid}")
-        size = store.blob_path(oid).stat().st_size
+        repository.objects.add(oid)
         tree[name] = Blob(oid, size, git_hash(lfs_pointer(oid, size)), is_large=True)
     elif kind == "deletedFile":
         if tree.pop(name, None) is None:

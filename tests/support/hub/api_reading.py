@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.support.hub.handler import RefusedError
-from tests.support.hub.store import DATE, Blob, HubStore, Request, xet_hash
+from tests.support.hub.store import DATE, Blob, HubStore, Request
 
 
 def info(store: HubStore, request: Request) -> Any:
@@ -90,12 +91,25 @@ def commits(store: HubStore, request: Request) -> Any:
     return listed
 
 
+def xet_read_token(store: HubStore, request: Request) -> Any:
+    store.lookup(request.repo_id, token=request.token)
+    return xet_access(store)
+
+
+def xet_access(store: HubStore) -> Any:
+    if store.xet_endpoint is None:
+        raise RefusedError(404, "there is no Xet storage here")
+    expires = int(time.time()) + 3600
+    return {"casUrl": store.xet_endpoint, "accessToken": "xet_token", "exp": expires}
+
+
 def _entry(store: HubStore, name: str, blob: Blob) -> dict[str, Any]:
     entry = {"type": "file", "path": name, "size": blob.size, "oid": blob.blob_id}
     if not blob.is_large:
         return entry
     large = {"oid": blob.sha256, "size": blob.size, "pointerSize": 130}
-    return entry | {"lfs": large} | ({"xetHash": xet_hash(blob.sha256)} if store.has_xet else {})
+    xet_hash = store.xet_hash(blob.sha256)
+    return entry | {"lfs": large} | ({"xetHash": xet_hash} if xet_hash else {})
 
 
 def _sibling(blob: Blob) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from tests.support.hub.api_reading import xet_access
 from tests.support.hub.handler import RefusedError
-from tests.support.hub.store import HubStore, Repository, Request, require_owner, xet_hash
+from tests.support.hub.store import HubStore, Repository, Request, require_owner
 
 LFS_PATTERNS = ("*.safetensors", "*.bin")
 MAX_REGULAR_BYTES = 10_000_000  # the Hub wants a larger file as an LFS object
@@ -85,6 +86,12 @@ def preupload(store: HubStore, request: Request) -> Any:
     return {"files": files}
 
 
+def xet_write_token(store: HubStore, request: Request) -> Any:
+    proposing = "create_pr" in request.query
+    store.writable(request.repo_id, token=request.token, proposing=proposing)
+    return xet_access(store)
+
+
 def lfs_batch(store: HubStore, request: Request) -> Any:
     repository = store.writable(request.repo_id, token=request.token, proposing=True)
     objects = []
@@ -154,7 +161,7 @@ def duplicate_objects(store: HubStore, request: Request) -> Any:
         if source.region != target.region:
             reason = f"storage regions differ: {source.region} and {target.region}"
             failed.append({"sha256": oid, "error": reason})
-        elif oid not in source.objects or file["xetHash"] != xet_hash(oid):
+        elif oid not in source.objects or file["xetHash"] != store.xet_hash(oid):
             failed.append({"sha256": oid, "error": "no such object in the source"})
         else:
             target.objects.add(oid)

@@ -208,6 +208,7 @@ class HubHandler(BaseHTTPRequestHandler):
             "x-linked-size": str(file.size),
             "x-linked-etag": f'"{file.headers["etag"]}"',
             "x-repo-commit": file.headers["x-repo-commit"],
+            **{k: v for k, v in file.headers.items() if k in ("x-xet-hash", "link")},
         }
         self.send_head(302, location | {"content-length": "0"})
 

@@ -127,6 +127,7 @@ class HubStore:
             no rule covers, as the Hub does.
         has_xet: whether objects can be copied: the Hub copies by the hash of Xet, which old files
             may lack.
+        xet_endpoint: where clients find Xet storage, None where there is none.
         repositories_by_id: every repository.
         parts: parts of objects that have come, by repository and object, then by number.
     """
@@ -136,6 +137,7 @@ class HubStore:
     pull_request_status = "open"
     extends_attributes = True
     has_xet = True
+    xet_endpoint: str | None = None
 
     def __init__(self, folder: Path, *, endpoint: str, storage_endpoint: str) -> None:
         self.folder = folder
@@ -167,6 +169,14 @@ class HubStore:
         """Return the content of a text file, empty if there is no such file."""
         return self.blob_path(blob.sha256).read_text(errors="replace") if blob else ""
 
+    def object_bytes(self, repository: Repository, oid: str) -> int | None:
+        """Return the size of an LFS object that a commit may point to, None if it may not."""
+        return self.blob_path(oid).stat().st_size if oid in repository.objects else None
+
+    def xet_hash(self, oid: str) -> str | None:
+        """Return a name of this server's own, which a client only passes back."""
+        return hashlib.sha256(f"xet {oid}".encode()).hexdigest() if self.has_xet else None
+
     def add_blob(self, content: bytes, *, is_large: bool) -> Blob:
         """Store content and return the file that has it."""
         sha256 = hashlib.sha256(content).hexdigest()
@@ -193,8 +203,3 @@ def git_hash(content: bytes) -> str:
     """Return the id that git gives to content."""
     named = b"blob %d\0" % len(content) + content
     return hashlib.sha1(named, usedforsecurity=False).hexdigest()
-
-
-def xet_hash(oid: str) -> str:
-    """Return a name of this server's own, which a client only passes back."""
-    return hashlib.sha256(f"xet {oid}".encode()).hexdigest()

@@ -4,8 +4,8 @@ It stands for the write side of huggingface.co, which cannot run here: the reque
 refusals are those that the client of huggingface_hub 2.4.0 sends and understands, as its source
 says (`hf_api.py`, `_commit_api.py`, `lfs.py`): create a repository or a branch, preupload, git LFS
 in one part or several, duplicate the LFS files of another repository, commit as NDJSON, refs, pull
-requests and their merge. Only models are known, Xet transfers are not (a client needs
-HF_HUB_DISABLE_XET=1), and a commit id is a hash that git would not give.
+requests and their merge. Only models are known, and a commit id is a hash that git would not give.
+There is no Xet storage, so that a client needs HF_HUB_DISABLE_XET=1; `XetHub` has one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _ROUTES: tuple[tuple[str, str, Callable[[HubStore, Request], Any]], ...] = (
     ("POST", rf"{_API}/paths-info/{_REVISION}", api_reading.paths_info),
     ("GET", rf"{_API}/refs", api_reading.refs),
     ("GET", rf"{_API}/commits/{_REVISION}", api_reading.commits),
+    ("GET", rf"{_API}/xet-read-token/{_REVISION}", api_reading.xet_read_token),
+    ("GET", rf"{_API}/xet-write-token/{_REVISION}", api_uploading.xet_write_token),
     ("POST", r"/api/repos/create", api_uploading.create_repository),
     ("POST", r"/api/validate-yaml", api_uploading.validate_card),
     ("POST", rf"{_API}/branch/{_REVISION}", api_uploading.create_branch),
@@ -56,6 +58,12 @@ _ROUTES: tuple[tuple[str, str, Callable[[HubStore, Request], Any]], ...] = (
     ("POST", rf"{_API}/discussions/(?P<number>\d+)/status", api_committing.change_status),
     ("POST", rf"{_API}/discussions/(?P<number>\d+)/merge", api_committing.merge),
 )
+_HEADERS = {  # in which an answer is sent as well, by the names that it has in JSON
+    "etag": "etag",
+    "casUrl": "x-xet-cas-url",
+    "accessToken": "x-xet-access-token",
+    "exp": "x-xet-token-expiration",
+}
 
 
 class HubUploadServer(LoopbackHub, HubStore):
@@ -138,8 +146,9 @@ class _UploadHandler(HubHandler):
         url = urlsplit(self.path)
         request = Request({}, parse_qs(url.query), body, self._token, self.fault)
         values = self._hub.answer(self.command, url.path, request)
-        has_etag = isinstance(values, dict) and "etag" in values
-        self.send_json(values, headers={"etag": values["etag"]} if has_etag else None)
+        named = values if isinstance(values, dict) else {}
+        headers = {_HEADERS[key]: str(value) for key, value in named.items() if key in _HEADERS}
+        self.send_json(values, headers=headers)
 
     def find_file(self, url: FileUrl) -> HubFile:
         # The link to storage is a permission of its own.
@@ -154,5 +163,9 @@ class _UploadHandler(HubHandler):
             "etag": blob.sha256 if blob.is_large else blob.blob_id,
             "x-repo-commit": commit_id,
         }
-        path = self._hub.blob_path(blob.sha256)
-        return HubFile(headers, lambda: path.open("rb"))
+        hub = self._hub
+        xet_hash = hub.xet_hash(blob.sha256) if blob.is_large and hub.xet_endpoint else None
+        if xet_hash:
+            access = f"{hub.endpoint}/api/models/{url.repo_id}/xet-read-token/{commit_id}"
+            headers |= {"x-xet-hash": xet_hash, "link": f'<{access}>; rel="xet-auth"'}
+        return HubFile(headers, lambda: hub.blob_path(blob.sha256).open("rb"))
