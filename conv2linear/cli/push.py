@@ -88,7 +88,7 @@ def push_command(
 def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:
     rows = [("target", _format_target(plan))]
     rows += [(operation.kind.value, _format_operation(operation)) for operation in plan.operations]
-    rows.append(("upload", f"{format_bytes(plan.uploaded_bytes)} in all (nothing sent now)"))
+    rows.append(("upload", f"at most {format_bytes(plan.uploaded_bytes)} (nothing sent now)"))
     if plan.downloaded_bytes:
         rows.append(("download", f"{format_bytes(plan.downloaded_bytes)} of it from the source"))
     rows.append(("copy", _format_copies(plan.copied_file_count, plan.copied_bytes)))
@@ -115,6 +115,13 @@ def _format_copies(file_count: int, size_bytes: int) -> str:
     return f"{file_count} files, {format_bytes(size_bytes)}, on the server"
 
 
+def _format_uploads(file_count: int, result: PushResult) -> str:
+    text = f"{file_count} files, {format_bytes(result.uploaded_bytes)}"
+    if result.new_bytes == result.uploaded_bytes:
+        return text
+    return f"{text}, of which the Hub did not have {format_bytes(result.new_bytes)}"
+
+
 def _rows(result: PushResult) -> list[tuple[str, str]]:
     from conv2linear.plan.transfer import Transfer
 
@@ -122,7 +129,7 @@ def _rows(result: PushResult) -> list[tuple[str, str]]:
     return [
         ("proposed" if result.is_pull_request else "pushed", result.url),
         ("target", f"{result.repo_id}, branch {result.revision}, commit {result.commit_sha}"),
-        ("uploaded", f"{count[Transfer.UPLOAD]} files, {format_bytes(result.uploaded_bytes)}"),
+        ("uploaded", _format_uploads(count[Transfer.UPLOAD], result)),
         ("copied", _format_copies(result.copied_file_count, result.copied_bytes)),
         ("kept", f"{count[Transfer.KEEP]} files that were there already"),
     ]

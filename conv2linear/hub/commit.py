@@ -10,6 +10,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, constants
 from conv2linear.hub.remote import IdKind, read_content_id
 from conv2linear.sources.base import Origin
 
+_MAX_REGULAR_BYTES = 10_000_000  # the Hub takes a larger file as a large one alone
+_LARGE_SUFFIX = ".safetensors"  # and these, by the .gitattributes that it begins with
+
 
 class LocalFile:
     """A file of this machine for a commit. It is hashed once, here, for the upload too.
@@ -19,7 +22,7 @@ class LocalFile:
 
     def __init__(self, name: str, path: Path) -> None:
         path.stat()  # the client raises a ValueError for a file that has gone
-        self.name, self._path = name, path
+        self.name, self.path = name, path
         self.operation = CommitOperationAdd(name, path)
 
     @property
@@ -27,11 +30,27 @@ class LocalFile:
         """Size that it had when it was hashed."""
         return self.operation.upload_info.size
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the Hub surely keeps its content beside git."""
+        is_weights = self.name.endswith(_LARGE_SUFFIX)
+        return self.size_bytes > (0 if is_weights else _MAX_REGULAR_BYTES)
+
+    def mark_uploaded(self) -> None:
+        """Note for the client that the Hub has its content, as a large file.
+
+        The client has no public name for that. One that has another name for it uploads the file
+        again, and finds that the Hub has all of it.
+        """
+        self.operation._upload_mode = "lfs"
+        self.operation._should_ignore = False
+        self.operation._is_uploaded = True
+
     def content_id(self, id_kind: IdKind) -> str:
         """Return the id that the Hub gives its content."""
         if id_kind is IdKind.SHA256:
             return self.operation.upload_info.sha256.hex()
-        return read_content_id(self._path, id_kind=id_kind)
+        return read_content_id(self.path, id_kind=id_kind)
 
 
 @dataclass(frozen=True)

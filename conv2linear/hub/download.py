@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from conv2linear.errors import HubError
 from conv2linear.hub.answers import ODD_ANSWER_HINT, open_stream
 from conv2linear.hub.remote import ContentDigest, RemoteFile
-from conv2linear.hub.xet import XetReader
+from conv2linear.hub.xet_reader import XetReader
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import Response

@@ -21,7 +21,7 @@ from conv2linear.hub.listing import list_files
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.snapshot import Snapshot
 from conv2linear.hub.suggest import suggest_repository
-from conv2linear.hub.xet import XetReader
+from conv2linear.hub.xet_reader import XetReader
 from conv2linear.sources.address import hub_in_use
 from conv2linear.sources.base import (
     FileInfo,

@@ -21,9 +21,17 @@ from conv2linear.hub.download import Download
 from conv2linear.hub.errors import check_repo_id, hub_errors, hub_write_errors
 from conv2linear.hub.info import RepositoryInfo, is_commit_sha, read_heads, read_info
 from conv2linear.hub.listing import list_files
-from conv2linear.hub.remote import Access, RemoteFile, RemoteRepository, hash_content
+from conv2linear.hub.remote import (
+    Access,
+    IdKind,
+    RemoteFile,
+    RemoteRepository,
+    hash_content,
+)
 from conv2linear.hub.writing import WRITE_PATIENCE, WritePatience, bounded_client
-from conv2linear.sources.base import is_omitted
+from conv2linear.hub.xet import load_client, read_access
+from conv2linear.hub.xet_writer import FIRST_CHUNK_BYTES, XetUpload, XetWriter, can_send
+from conv2linear.sources.base import Origin, is_omitted
 
 _NOT_A_BRANCH = re.compile(r"refs/.*|[0-9a-f]{40}")
 _MAX_TEXT_BYTES = 100_000_000
@@ -126,14 +134,33 @@ class HubTarget:
             return read_info(self.repo_id, revision=self.branch).commit_sha
 
     def upload(
-        self, files: Sequence[LocalFile], *, proposing: bool, on_bytes: Callable[[int], None]
-    ) -> None:
+        self,
+        files: Sequence[LocalFile],
+        *,
+        source: Origin | None,
+        proposing: bool,
+        on_bytes: Callable[[int], None],
+    ) -> int:
         """Bring the content of large files to the Hub, where a commit can point to it.
 
-        `proposing` says that a pull request will: it needs no right to write to the branch.
+        `source` is where files of the same names come from that they resemble. `proposing` says
+        that a pull request will point to them: it needs no right to write to the branch. Returns
+        how many bytes the Hub did not have, as far as it tells: small files count as a whole, and
+        without Xet all do.
         """
+        new_bytes = 0
         with self._writing():
+            writer = self._open_writer(proposing) if any(f.is_large for f in files) else None
             for file in files:
+                if writer and file.is_large:
+                    upload = XetUpload(
+                        file.path,
+                        file.content_id(IdKind.SHA256),
+                        self._beginning(file.name, source),
+                    )
+                    new_bytes += writer.send(upload, on_bytes=on_bytes)
+                    file.mark_uploaded()
+                    continue
                 self._api.preupload_lfs_files(
                     self.repo_id,
                     [file.operation],
@@ -142,7 +169,38 @@ class HubTarget:
                     free_memory=False,
                     gitignore_content=_IGNORE_NOTHING,
                 )
+                new_bytes += file.size_bytes
                 on_bytes(file.size_bytes)
+        return new_bytes
+
+    def _open_writer(self, proposing: bool) -> XetWriter | None:
+        client = load_client()
+        if not can_send(client):
+            return None
+        access = read_access(
+            self.repo_id,
+            "None" if proposing else self.branch,  # as the client asks for a pull request
+            kind="write",
+            query="?create_pr=1" if proposing else "",
+        )
+        return XetWriter(client, self.repo_id, access)
+
+    def _beginning(self, name: str, source: Origin | None) -> bytes:
+        """Return the beginning of a file of the source, none where it is not in Xet storage."""
+        if source is None:
+            return b""
+        content = bytearray()
+        try:
+            file = self.list_files(source.commit_sha, repo_id=source.repo_id).get(name)
+            if file is None or file.xet_hash is None:
+                return b""
+            with hub_errors(source.repo_id, source.commit_sha):
+                url = hf_hub_url(source.repo_id, name, revision=source.commit_sha)
+                end = min(FIRST_CHUNK_BYTES, file.size_bytes)
+                Download(file, url).read(0, end, content.extend)
+        except Conv2LinearError:
+            return b""  # all of it can be sent
+        return bytes(content)
 
     def commit(
         self, files: Sequence[CommitFile], *, parent: str, message: CommitMessage

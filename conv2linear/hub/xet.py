@@ -1,14 +1,9 @@
-"""Read large files from the Hub's Xet storage, with the client that huggingface_hub depends on.
-
-Every file that is there comes over HTTP too. So whatever this client raises is no error of the
-run: it is kept as `problem`, and the rest of the file is asked of the Hub itself.
-"""
+"""The Hub's Xet storage: its client, which huggingface_hub depends on, and access to it."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +11,12 @@ from urllib.parse import quote
 
 from huggingface_hub import constants
 
-from conv2linear.errors import HubError
 from conv2linear.hub.answers import PATIENCE, Patience, get_json, odd_answer
 from conv2linear.hub.client import redact, request_headers
-from conv2linear.hub.remote import RemoteFile
 
 _MAX_REASON = 300  # characters of what the client says
 _POLL_S = 0.1  # how soon a run that is stopped ends
-# The client's own: 2 GB of buffers, and minutes before it gives up, as it has no other way.
+# The client's own are 2 GB of buffers, and minutes before it gives up. Here HTTP is another way.
 _LIMITS = {
     "reconstruction.min_reconstruction_fetch_size": 64_000_000,
     "reconstruction.max_reconstruction_fetch_size": 128_000_000,
@@ -64,89 +57,18 @@ class XetAccess:
         }
 
 
-class XetReader:
-    """Reads the large files of a repository at one commit; used by several threads.
-
-    `problem` says why Xet storage is not used any more, None as long as it is.
-    """
-
-    def __init__(self, repo_id: str, commit_sha: str) -> None:
-        self.problem: str | None = None
-        self._repo_id, self._commit_sha = repo_id, commit_sha
-        self._lock = threading.Lock()
-        self._client = load_client()
-        self._session: Any = None
-        self._access: XetAccess | None = None
-
-    def copy(
-        self,
-        file: RemoteFile,
-        start: int,
-        end: int,
-        write: Callable[[bytes], object],
-        *,
-        on_wait: Callable[[], object],
-    ) -> int:
-        """Pass bytes of a file from `start` up to `end` to `write`, in another thread.
-
-        Returns the offset of the first byte that has not come; the problem is kept. `on_wait` is
-        called again and again meanwhile: where it raises, the transfer ends and that is raised.
-        """
-        if self._client is None or file.xet_hash is None or self.problem or start >= end:
-            return start
-        try:
-            group = self._open_group()
-        except Exception as error:
-            return self._give_up(error, start)
-        position = start
-
-        def receive() -> None:
-            nonlocal position
-            info = self._client.XetFileInfo(file.xet_hash, file.size_bytes)
-            for chunk in self._chunks(group, info, start, end):
-                wanted = chunk[: end - position]
-                write(wanted)
-                position += len(wanted)
-
-        run_beside(receive, on_wait=on_wait, abort=group.abort)
-        if position < end and not self.problem:
-            self._give_up(HubError(f"{file.name} ends after {position} bytes"), position)
-        return position
-
-    def _chunks(self, group: Any, info: Any, start: int, end: int) -> Iterator[bytes]:
-        """Yield what arrives, until the end or the first problem."""
-        try:
-            yield from group.download_stream(info, start=start, end=end)
-        except Exception as error:
-            self._give_up(error, start)
-
-    def _open_group(self) -> Any:
-        with self._lock:
-            if self._session is None:
-                self._session = open_session(self._client)
-            if self._access is None:
-                self._access = read_access(self._repo_id, self._commit_sha, kind="read")
-        return self._session.new_download_stream_group(**self._access.arguments())
-
-    def _give_up(self, error: Exception, position: int) -> int:
-        reason = redact(" ".join(str(error).split())) or type(error).__name__
-        self.problem = self.problem or reason[:_MAX_REASON]
-        return position
-
-
 def load_client() -> Any:
-    """Return the module hf_xet, None where it is not to be used, missing or too old."""
+    """Return the module hf_xet, None where it is not to be used, or not installed."""
     if constants.HF_HUB_DISABLE_XET:
         return None
     try:
         import hf_xet  # not installed on every machine
     except ImportError:
         return None
-    session = getattr(hf_xet, "XetSession", None)
-    return hf_xet if hasattr(session, "new_download_stream_group") else None
+    return hf_xet
 
 
-def open_session(client: Any) -> Any:
+def open_reading_session(client: Any) -> Any:
     """Return a session with our limits, but for those that the user has set."""
     names = {name.upper() for name in os.environ}
     if _FAST in names:
@@ -177,6 +99,11 @@ def read_access(
     if not isinstance(endpoint, str) or not isinstance(token, str) or type(expires) is not int:
         raise odd_answer(repo_id, "it gives no access to Xet storage")
     return XetAccess(endpoint, token, expires, url)
+
+
+def describe(error: Exception) -> str:
+    """Return what the client says of an error, in one line and without the token."""
+    return (redact(" ".join(str(error).split())) or type(error).__name__)[:_MAX_REASON]
 
 
 def run_beside(

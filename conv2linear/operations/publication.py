@@ -207,12 +207,18 @@ def open_files(publication: Publication, plan: PushPlan) -> list[CommitFile]:
 
 def upload(
     publication: Publication, plan: PushPlan, uploads: Sequence[LocalFile], *, proposing: bool
-) -> None:
-    """Bring the content of large files to the Hub, for a pull request if `proposing`."""
+) -> int:
+    """Bring the content of large files to the Hub, for a pull request if `proposing`.
+
+    Returns how many bytes of all uploads the Hub did not have, as far as it tells.
+    """
     publication.progress.step("upload", plan.uploaded_bytes)
     with read_errors(publication.outgoing.folder.path):
-        publication.target.upload(
-            uploads, proposing=proposing, on_bytes=publication.progress.advance
+        return publication.target.upload(
+            uploads,
+            source=publication.manifest.source,
+            proposing=proposing,
+            on_bytes=publication.progress.advance,
         )
 
 

@@ -38,7 +38,8 @@ MAX_COMMIT_FILES = 99
 class PushResult(Result):
     """A finished push: the commit that holds the checkpoint, and what was done to each file.
 
-    `url` leads to the commit, or to the pull request if it was proposed by one.
+    `url` leads to the commit, or to the pull request if it was proposed by one. `new_bytes` are
+    those of `uploaded_bytes` that the Hub did not have: over Xet it takes the chunks that it lacks.
     """
 
     repo_id: str
@@ -48,6 +49,7 @@ class PushResult(Result):
     is_pull_request: bool
     operations: tuple[Operation, ...]
     uploaded_bytes: int
+    new_bytes: int
     copied_bytes: int
     copied_file_count: int
     warnings: tuple[str, ...]
@@ -132,28 +134,32 @@ def publish(
         inputs = look(publication)
         plan = build_push_plan(inputs)
         if not plan.pending:
-            return _result(publication, plan, published=None)
+            return _result(publication, plan, sent=None)
         recorded.step("create")
         parent = create_target(publication, plan)
         try:
-            published = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
+            sent = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
         except CopyRefusedError as refused:
             _refuse_overlay(publication, refused)
             recorded.warn(f"the Hub does not copy from the source, so upload: {refused}")
             plan = build_push_plan(inputs, copyable=False)
-            published = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
-        return _result(publication, plan, published=published)
+            sent = _send(publication, plan, parent=parent, max_commit_files=max_commit_files)
+        return _result(publication, plan, sent=sent)
 
 
-def _send(
-    publication: Publication, plan: PushPlan, *, parent: str, max_commit_files: int
-) -> Published:
+@dataclass(frozen=True)
+class _Sent:
+    published: Published
+    new_bytes: int
+
+
+def _send(publication: Publication, plan: PushPlan, *, parent: str, max_commit_files: int) -> _Sent:
     fetch_missing(publication, plan)
     files = open_files(publication, plan)
     uploads = [file for file in files if isinstance(file, LocalFile)]
     portions = split_commits(files, max_files=max_commit_files)
     proposing = plan.create_pr or len(portions) > 1
-    upload(publication, plan, uploads, proposing=proposing)
+    new_bytes = upload(publication, plan, uploads, proposing=proposing)
     before = publication.target.list_files(parent)
     published = commit(publication, portions, parent=parent, proposing=proposing)
     after = publication.target.list_files(published.commit_sha)
@@ -165,7 +171,7 @@ def _send(
         after=published.commit_sha,
     )
     check_published(plan, sent=sent, before=before, after=after, attributes_extended=extended)
-    return published
+    return _Sent(published, new_bytes)
 
 
 def _refuse_unsound(checkpoint: StrPath, progress: RecordedProgress) -> None:
@@ -186,7 +192,8 @@ def _refuse_overlay(publication: Publication, refused: CopyRefusedError) -> None
         ) from refused
 
 
-def _result(publication: Publication, plan: PushPlan, *, published: Published | None) -> PushResult:
+def _result(publication: Publication, plan: PushPlan, *, sent: _Sent | None) -> PushResult:
+    published = sent.published if sent else None
     sha = published.commit_sha if published else plan.parent or ""
     return PushResult(
         repo_id=plan.repo_id,
@@ -196,6 +203,7 @@ def _result(publication: Publication, plan: PushPlan, *, published: Published | 
         is_pull_request=plan.create_pr and published is not None,
         operations=plan.operations,
         uploaded_bytes=plan.uploaded_bytes,
+        new_bytes=sent.new_bytes if sent else 0,
         copied_bytes=plan.copied_bytes,
         copied_file_count=plan.copied_file_count,
         warnings=publication.progress.warnings,

@@ -18,7 +18,7 @@ from conv2linear.errors import HubError
 from conv2linear.hub.download import Download
 from conv2linear.hub.remote import RemoteFile
 from conv2linear.hub.repository import HubRepository
-from conv2linear.hub.xet import XetReader
+from conv2linear.hub.xet_reader import XetReader
 from conv2linear.sources.base import partial_download_name
 from tests.support.hub.exchanges import Fault
 from tests.support.hub.store import OWNER_TOKEN
