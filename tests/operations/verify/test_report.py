@@ -131,6 +131,7 @@ def test_json_prints_what_to_dict_returns(linear: Path, run_here: RunCli) -> Non
             "compatibility",
             "warnings",
             "identity",
+            "not_compared",
         )
     }
     assert (printed["checks"], printed["passed"]) == (values["checks"], True)
