@@ -1,7 +1,8 @@
 """Convert and push a checkpoint of 46 shards on a Hub on loopback, and print what went where.
 
 The checkpoint has the shape of GLM-4.5V at a thousandth of its size, but for the patch embedding,
-which is the real one.
+which is the real one. Then, for shards of some sizes, what a push over Xet adds to what the Hub
+stores, from a machine that has uploaded nothing before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from scripts.lib.results import ROOT, format_heading, format_row
 from tests.support.checkpoints import GLM_KERNEL, write_checkpoint
 from tests.support.hub.upload_server import HubUploadServer
+from tests.support.hub.xet_server import XetHub
 
 SHARDS, SHARD_BYTES = 46, 4_700_000  # of 46 shards, 216 GB in all
 SOURCE = "org/GLM-4.5V"
@@ -55,7 +57,21 @@ class Traffic:
 
 def main() -> None:
     """Serve the checkpoint, run the commands and print a table."""
-    argparse.ArgumentParser(prog="scripts/hub_traffic", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="scripts/hub_traffic", description=__doc__)
+    parser.add_argument("--xet-mb", type=int, nargs="*", default=[250, 1000], help="shards for Xet")
+    parser.add_argument("--xet-only", action="store_true", help="leave out the 46 shards")
+    options = parser.parse_args()
+    if not options.xet_only:
+        _print_traffic()
+    if options.xet_mb:
+        print("\nOver Xet, one shard:\n")
+        for line in format_heading(("shard", "uploaded", "new to the Hub", "added to its storage")):
+            print(line)
+        for megabytes in options.xet_mb:
+            print(format_row(_measure_xet(megabytes * 1_000_000)), flush=True)
+
+
+def _print_traffic() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = _write_source(folder / "source")
@@ -68,6 +84,24 @@ def main() -> None:
                 print(line)
             for row in _measure(hub, folder):
                 print(format_row(row), flush=True)
+
+
+def _measure_xet(shard_bytes: int) -> tuple[str, str, str, str]:
+    """Convert and push a checkpoint of one shard; return the cells of its row."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "hub").mkdir()
+        write_checkpoint(folder / "source", shards=1, filler_bytes=shard_bytes)
+        with XetHub(folder / "hub") as hub:
+            hub.publish(SOURCE, folder / "source")
+            _run(hub, folder, ("convert", SOURCE, "overlay", "--changed-only", "--device", "cpu"))
+            hub.content.forget_clients()
+            before = hub.content.size_bytes()
+            pushed = _run(hub, folder, ("push", "overlay", "org/linear")).result
+            added = hub.content.size_bytes() - before
+    sizes = (shard_bytes, pushed["uploaded_bytes"], pushed["new_bytes"], added)
+    first, second, third, fourth = (_format_size(size) for size in sizes)
+    return first, second, third, fourth
 
 
 def _write_source(folder: Path) -> Path:
