@@ -30,7 +30,17 @@ LAYERS = (
     ("sources",),
     ("files",),
     ("engines",),
-    ("errors", "parallel", "paths", "progress", "result", "search_path", "text", "version"),
+    (
+        "errors",
+        "installation",
+        "parallel",
+        "paths",
+        "progress",
+        "result",
+        "search_path",
+        "text",
+        "version",
+    ),
 )
 MOST_LINES = 300
 LAZY_IMPORTS = {("sources.open", "conv2linear.hub.repository")}  # a folder needs no Hub client

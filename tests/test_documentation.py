@@ -1,29 +1,44 @@
-"""The README says what is there, and nothing that is not."""
+"""The README and the pages of docs/ say what is there, and nothing that is not."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 import conv2linear
+from conv2linear import installation
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.cli.app import app
+from scripts.lib.compatibility_table import BEGIN, END, render_compatibility
+from tests.support.checkpoints import write_checkpoint
 from tests.support.hub.upload_server import HubUploadServer
 from tests.support.processes import RunCli
 from tests.test_architecture import LAYERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCUMENTS = {"README.md": README, **PAGES}
+ALL = "\n".join(DOCUMENTS.values())
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
-PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", ALL, re.M | re.S)
+CONSOLE_BLOCKS = [
+    (name, block)
+    for name, text in DOCUMENTS.items()
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S)
+]
 NAMES_IN_GUIDE = {
     "conv2linear.checkpoint.model_types": ("MODEL_TYPES",),
     "conv2linear.checkpoint.refused_types": ("REFUSED_TYPES",),
@@ -34,7 +49,7 @@ NAMES_IN_GUIDE = {
     "tests.support.models": ("GLM_TYPES", "OTHER_TYPES", "make_config"),
 }
 COMMANDS = [command.name or "" for command in app.registered_commands]
-OF_OTHER_TOOLS = {"--encoder-only", "--flavor", "--secrets", "--runs", "--seed"}
+OF_OTHER_TOOLS = {"--script", "--encoder-only", "--flavor", "--secrets", "--runs", "--seed"}
 
 
 def section(text: str, title: str) -> str:
@@ -44,26 +59,27 @@ def section(text: str, title: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_readme(command: str) -> None:
-    assert f"`conv2linear {command}" in README
+    assert f"`conv2linear {command}" in PAGES["commands.md"]
+    assert f"`{command}`" in README or f"`conv2linear {command}`" in README
 
 
 def test_every_option_in_the_readme_exists(run_here: RunCli) -> None:
     existing = set()
-    for command in COMMANDS:
-        done = run_here(command, "--help")
+    for command in ("", *COMMANDS):
+        done = run_here(*command.split(), "--help")
         assert done.code == 0
         existing |= set(re.findall(r"--[a-z][a-z-]*", done.stdout))
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - OF_OTHER_TOOLS
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ALL)) - OF_OTHER_TOOLS
     assert named <= existing | {"--help"}
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_every_model_type_is_in_the_readme(model_type: str) -> None:
-    assert f"`{model_type}`" in README
+def test_every_model_type_is_in_the_page_about_engines(model_type: str) -> None:
+    assert f"`{model_type}`" in PAGES["engines.md"]
 
 
 def test_every_script_in_the_readme_is_there() -> None:
-    scripts = set(re.findall(r"scripts/[\w./-]+\w", README))
+    scripts = set(re.findall(r"(?:scripts|ci)/[\w./-]+\w", ALL))
     assert scripts
     assert [name for name in sorted(scripts) if not (ROOT / name).exists()] == []
 
@@ -102,17 +118,9 @@ def test_the_markers_in_the_guide_are_those_that_pytest_knows(
     assert all(pytestconfig.getoption(option) is not None for option in ("--slow",))
 
 
-@pytest.mark.parametrize(("text", "title"), [(README, "Architecture"), (GUIDE, "Layers")])
-def test_the_list_of_layers_is_the_one_that_is_tested(text: str, title: str) -> None:
-    rows = re.findall(r"^\| (`.*`) \| ", section(text, title), re.M)
+def test_the_list_of_layers_is_the_one_that_is_tested() -> None:
+    rows = re.findall(r"^\| (`.*`) \| ", section(GUIDE, "Layers"), re.M)
     assert tuple(tuple(re.findall(r"`(\w+)`", row)) for row in rows) == LAYERS
-
-
-def test_readme_and_guide_have_the_same_list() -> None:
-    def table(text: str) -> list[str]:
-        return [line for line in text.splitlines() if line.startswith("|")]
-
-    assert table(section(README, "Architecture")) == table(section(GUIDE, "Layers"))
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +161,142 @@ def test_python_in_the_readme_runs(
 
 
 def test_python_in_the_readme_is_run_as_it_is_written() -> None:
-    assert len(PYTHON_BLOCKS) == README.count("```python") >= 2
+    assert len(PYTHON_BLOCKS) == ALL.count("```python") >= 2
 
 
 def test_python_in_the_readme_uses_names_that_exist() -> None:
-    for name in re.findall(r"conv2linear\.([A-Za-z_0-9]+)", README):
-        assert name in (*conv2linear.__all__, "json", "engines"), name
+    for name in re.findall(r"conv2linear\.([A-Za-z_0-9]+)", ALL):
+        assert name in (*conv2linear.__all__, "json", "engines", "svg"), name
+
+
+def commands(block: str) -> list[list[str]]:
+    """Return the words of each command of a block; its comments and its output are left out."""
+    joined = block.replace("\\\n", " ")
+    return [
+        shlex.split(line[2:], comments=True) for line in joined.splitlines() if line[:2] == "$ "
+    ]
+
+
+OWN = [
+    (name, words)
+    for name, block in CONSOLE_BLOCKS
+    if "xargs" not in block
+    for words in commands(block)
+    if words[0] == "conv2linear"
+]
+
+
+@pytest.mark.parametrize(("name", "words"), OWN, ids=lambda each: str(each))
+def test_the_command_line_knows_what_a_document_has_it_do(name: str, words: list[str]) -> None:
+    group: Any = typer.main.get_command(app)
+    with group.make_context("conv2linear", words[1:]) as context:
+        command = group.get_command(context, words[1])
+        assert command is not None, name
+        command.make_context(words[1], words[2:], parent=context)
+
+
+def test_other_commands_in_documents_are_known() -> None:
+    """What runs elsewhere: the scripts, which have tests of their own, and other tools."""
+    others = [
+        " ".join(words)
+        for _, block in CONSOLE_BLOCKS
+        if "xargs" not in block
+        for words in commands(block)
+        if words[0] != "conv2linear"
+    ]
+    for line in others:
+        first = line.split()[0]
+        assert first.startswith("scripts/") or line in {
+            installation.FROM_CLONE,
+            "hf jobs uv run --flavor cpu-upgrade --secrets HF_TOKEN scripts/convert_and_push.py "
+            "zai-org/GLM-4.5V my-org/GLM-4.5V",
+            "python scripts/convert_and_push.py zai-org/GLM-4.5V my-org/GLM-4.5V",
+        }, line
+
+
+def needs_more(words: list[str]) -> bool:
+    """Tell whether a command needs the Hub, an engine, or longer than a test may take.
+
+    A folder that begins with `./` is the reader's own.
+    """
+    of_hub = any(re.fullmatch(r"[\w-]+/[\w.-]+", word) for word in words)
+    is_own = any(word.startswith("./") for word in words)
+    return of_hub or is_own or "--engine" in words or "--run" in words or words[1] == "bench"
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if any(n == name for n, _ in OWN)])
+def test_the_commands_of_a_document_run_one_after_the_other(
+    name: str, tmp_path: Path, run_here: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with the checkpoint `model`, and with `linear`, which is made from it."""
+    write_checkpoint(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    of_document = [words for each, words in OWN if each == name and not needs_more(words)]
+    makes_linear = any(words[1] == "convert" and "linear" in words for words in of_document)
+    if not makes_linear and any("linear" in words for words in of_document):
+        assert run_here("convert", "model", "linear").code == 0
+    for words in of_document:
+        done = run_here(*words[1:])
+        assert done.code == 0, (words, done.stderr)
+
+
+QUOTED = re.findall(
+    r"^\| (.*?) \| ", section(PAGES["troubleshooting.md"], "Messages of conv2linear"), re.M
+)
+
+
+def test_every_error_text_in_the_troubleshooting_is_one_of_the_code() -> None:
+    """A text with holes is the start, the middle and the end of one f-string, or of a literal."""
+    texts = list(literals(ROOT / "conv2linear"))
+    quoted = [text for cell in QUOTED for text in re.findall(r"`([^`]*)`", cell)]
+    quoted = [text for text in quoted if not text.startswith(".")]  # the name of a folder
+    assert len(quoted) > 12
+    for text in quoted:
+        parts = [part.strip() for part in text.removeprefix("warning: ").split("…")]
+        found = [each for each in texts if all(part in each for part in parts)]
+        assert found, text
+
+
+def literals(folder: Path) -> Iterator[str]:
+    """Yield every text in the code, with nothing in the place of what is filled in."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part for part in node.values if isinstance(part, ast.Constant)]
+                yield "".join(str(part.value) for part in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_the_readme_is_short_and_every_page_is_reached_from_it() -> None:
+    assert len(README.splitlines()) <= 170
+    assert set(re.findall(r"\(docs/([\w.]+)\)", README)) >= {*PAGES, "session.svg"}
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    for name, text in DOCUMENTS.items():
+        folder = ROOT if name == "README.md" else ROOT / "docs"
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if link.startswith("http"):
+                continue
+            path, _, anchor = link.partition("#")
+            target = folder / path if path else folder / name
+            assert target.exists(), link
+            if anchor:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+                assert anchor in {title.lower().replace(" ", "-") for title in titles}, link
+
+
+def test_installation_is_said_alike_everywhere() -> None:
+    """The documents, the model card and the script take it from one place."""
+    assert f"$ {installation.FROM_CLONE}\n" in section(README, "Install")
+    assert f"`{installation.FROM_INDEX}`" in section(README, "Install")
+    assert ("not on the package index yet" in README) is not installation.IS_RELEASED
+    installing = set(re.findall(r"pip install (?!\.)[^`\n]+", ALL))
+    assert installing == {installation.FROM_INDEX, 'pip install "transformers>=5.6"'}
+    script = (ROOT / "scripts" / "convert_and_push.py").read_text()
+    assert f'dependencies = ["{installation.PACKAGE}"]' in script
+
+
+def test_the_table_of_programs_is_what_the_package_says() -> None:
+    assert f"{BEGIN}\n\n{render_compatibility()}\n{END}" in README

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conv2linear.operations.bench.vision_tower import Tower, TowerTiming
 
 EXAMPLES = """
-conv2linear bench
+conv2linear bench --quick
 conv2linear bench ./GLM-4.1V-9B --dtype bf16 --plot bench.png
 """
 
@@ -53,6 +53,14 @@ def bench_command(
             show_default=False,
         ),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Measure three images for a moment each, without the vision tower: some seconds.",
+            rich_help_panel=CHECK,
+        ),
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +79,7 @@ def bench_command(
     output = Output("bench", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
         from conv2linear.operations.bench.bench import bench  # loads torch
-        from conv2linear.operations.bench.inputs import BenchLimits
+        from conv2linear.operations.bench.inputs import QUICK_LIMITS, BenchLimits
 
         if plot is not None:
             from conv2linear.operations.bench.plot import check_plot, plot_bench
@@ -79,6 +87,7 @@ def bench_command(
             check_plot(plot)
         # Whoever embeds the command line sets other limits as the context's object.
         limits = context.obj if isinstance(context.obj, BenchLimits) else None
+        limits = QUICK_LIMITS if quick else limits
         result = bench(checkpoint, device=device, dtype=dtype, limits=limits, progress=progress)
         if plot is not None:
             plot_bench(result, plot)

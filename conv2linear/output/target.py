@@ -51,9 +51,10 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
         if source is not None and (folder := find_local(source)) is not None:
             _refuse_overlap(out, folder)
         if not out.parent.is_dir():
-            what = "is not a folder" if out.parent.exists() else "is not there"
-            hint = missing_folder_hint(out.parent)
-            raise OutputError(f"the folder for OUT, {out.parent}, {what}", hint=hint)
+            folder, hint = out.parent, missing_folder_hint(out.parent)
+            if folder.exists():
+                raise OutputError(f"the folder for OUT, {folder}, is not a folder", hint=hint)
+            raise OutputError(f"the folder for OUT, {folder}, is not there", hint=hint)
         if os.path.lexists(out):
             _refuse_existing(out, force=force)
 

@@ -13,13 +13,13 @@ from conv2linear.checkpoint.config import CONFIG_NAME
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.checkpoint.model_types import LINEAR_SUFFIX
 from conv2linear.equivalence.outcome import Environment
+from conv2linear.installation import describe_installation
 from conv2linear.record.manifest import CheckRecord, TensorRecord
 from conv2linear.sources.address import PUBLIC_HUB, is_on_this_machine
 from conv2linear.sources.base import Origin
 
 MODEL_CARD_NAME = "README.md"
 _TAG = "conv2linear"
-_INSTALL = "pip install conv2linear"
 _BEGIN, _END = "<!-- conv2linear -->", "<!-- /conv2linear -->"
 
 
@@ -165,7 +165,8 @@ def _loading(facts: CardFacts) -> Iterator[str]:
             yield f"{each.name} was not tried: {each.reason}."
     if engines := [f"{e.name}{e.caveat}" for e in own if e.support is Support.WITH_PLUGIN]:
         need = "need" if len(engines) > 1 else "needs"
-        yield f"{' and '.join(engines)} {need} the plugin in the same environment: `{_INSTALL}`."
+        how = describe_installation()
+        yield f"{' and '.join(engines)} {need} the plugin in the same environment: {how}."
     if closed := [each.name for each in facts.compatibility if each not in own and not each.loads]:
         original = f" Give them {_link(facts.origin)}." if facts.origin else ""
         yield f"{', '.join(closed)} cannot read this layout, by their sources.{original}"

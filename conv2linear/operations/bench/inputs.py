@@ -60,6 +60,9 @@ class BenchLimits:
     tower_budget_s: float = 45.0
 
 
+QUICK_LIMITS = BenchLimits(inputs=INPUT_SIZES[:3], budget_s=0.1, tower_side=None)
+
+
 def list_inputs(sizes: Iterable[InputSize], geometry: Geometry) -> tuple[BenchInput, ...]:
     """Return the images and videos with the number of their patches, the smallest first."""
     inputs = (

@@ -44,7 +44,7 @@ def check_plot(path: StrPath) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise Conv2LinearError(
             "a chart needs matplotlib, which is not installed",
-            hint="pip install conv2linear[plot]",
+            hint="pip install matplotlib",
         )
     return path
 

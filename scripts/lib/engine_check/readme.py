@@ -1,4 +1,4 @@
-"""Write the table of engines into the README: `python -m scripts.lib.engine_check.readme`."""
+"""Write the table of engines into docs/engines.md: `python -m scripts.lib.engine_check.readme`."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _outcome(row: Row) -> str:
 
 
 def main() -> None:
-    """Write the table into the README."""
-    readme = ROOT / "README.md"
+    """Write the table into the page about engines."""
+    readme = ROOT / "docs" / "engines.md"
     readme.write_text(replace_table(readme.read_text(), render_table(RESULTS)))
 
 

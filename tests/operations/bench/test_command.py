@@ -81,7 +81,7 @@ def test_a_chart_without_matplotlib_is_refused_with_what_to_install(
     assert run(["bench", "--plot", str(tmp_path / "chart.png")]) == 2
     captured = capsys.readouterr()
     assert "matplotlib" in captured.err
-    assert "pip install conv2linear[plot]" in captured.err
+    assert "pip install matplotlib" in captured.err
     assert captured.out == ""
 
 

@@ -1,0 +1,15 @@
+"""How this package is installed: what model cards, hints and documents all say."""
+
+from __future__ import annotations
+
+PACKAGE = "conv2linear"
+IS_RELEASED = False  # whether the package index has it: the first release sets this
+FROM_INDEX = f"pip install {PACKAGE}"
+FROM_CLONE = "pip install ."
+
+
+def describe_installation() -> str:
+    """Say what to run to have this package in an environment, as Markdown."""
+    if IS_RELEASED:
+        return f"`{FROM_INDEX}`"
+    return f"`{FROM_CLONE}` in a clone of {PACKAGE}, or `{FROM_INDEX}` once the index has it"
