@@ -45,11 +45,16 @@ def _write_parameters(parameters: list[Any], ctx: Any, formatter: Any) -> None:
         if each.param_type_name == "argument":
             sections["Arguments"].append((each.metavar, each.help or ""))
         elif record := each.get_help_record(ctx):
-            sections[each.rich_help_panel or _REST].append(record)
+            sections[_panel(each)].append(record)
     for name, rows in sections.items():
         if rows:
             with formatter.section(name):
                 formatter.write_dl(rows)
+
+
+def _panel(option: Any) -> str:
+    """Return the group of an option; in typer 0.20 --help itself is one without."""
+    return getattr(option, "rich_help_panel", None) or _REST
 
 
 def _first_paragraph(text: str | None) -> str:

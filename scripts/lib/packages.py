@@ -98,7 +98,13 @@ def try_commands(case: Case) -> None:
     work = case.environment / "work"
     work.mkdir()
     write_checkpoint(work / "model", shards=2, kernel=SMALL_KERNEL)
-    commands = [["--version"], ["inspect", "model"], ["convert", "model", "out", "--dry-run"]]
+    commands = [
+        ["--version"],
+        ["--help"],
+        ["convert", "--help"],
+        ["inspect", "model"],
+        ["convert", "model", "out", "--dry-run"],
+    ]
     if case.torch != NO_TORCH:
         commands += [
             ["convert", "model", "out", "--device", "cpu"],
