@@ -37,7 +37,7 @@ def read_back_tensors(plan: RestorationPlan, manifest: Manifest | None, folder: 
     for shard, tensors in expected.items():
         before = checkpoint.headers[shard]
         try:
-            read_back_shard(folder / shard, before, tensors, hash_tensors=hash_in_file)
+            read_back_shard(folder / shard, before, tensors)
         except CheckFailedError as error:
             raise changed(str(error)) if manifest else error from None
     for record in manifest.tensors if manifest else ():

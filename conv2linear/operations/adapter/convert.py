@@ -20,7 +20,7 @@ from conv2linear.files.hash import hash_file, update_hash
 from conv2linear.operations.adapter.proof import compare_maps, read_layer, refuse_not_finite
 from conv2linear.operations.conversion import Conversion
 from conv2linear.output.preflight import refuse_impossible
-from conv2linear.output.readback import ExpectedTensor, hash_with_library
+from conv2linear.output.readback import check_with_library, hash_in_file
 from conv2linear.output.record import record_check
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
@@ -233,11 +233,13 @@ def _file_record(file: PlannedFile, folder: Path) -> FileRecord:
 
 
 def _check_with_library(path: Path, header: Header, tensors: tuple[TensorRecord, ...]) -> None:
-    expected = {each.name: ExpectedTensor(each.shape_after, each.sha256) for each in tensors}
-    found = hash_with_library(path, header, expected)
-    for name, tensor in expected.items():
-        if found[name] != tensor.sha256:
-            raise CheckFailedError(f"{path.name}: the bytes of {name} have changed")
+    check_with_library(path, header)
+    found = hash_in_file(path, header, [each.name for each in tensors])
+    for each in tensors:
+        if header.tensors[each.name].shape != each.shape_after:
+            raise CheckFailedError(f"{path.name}: {each.name} has not the planned shape")
+        if found[each.name] != each.sha256:
+            raise CheckFailedError(f"{path.name}: the bytes of {each.name} have changed")
 
 
 def _hash_under(header: Header, path: Path, found: Header) -> str:
