@@ -13,8 +13,8 @@ from conv2linear.errors import OutputError
 from conv2linear.files.clone import can_share_blocks, data_bytes
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.files.mount import mount_id
+from conv2linear.output.hidden_folder import refuse_foreign_staging, refuse_other_run, staging_root
 from conv2linear.output.replacement import NewOutput, refuse_replacing
-from conv2linear.output.staging import refuse_foreign_staging, refuse_other_run, staging_root
 from conv2linear.output.target import WriteOptions, refuse_linked_files
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.text import format_bytes

@@ -8,7 +8,6 @@ rename reaches the disk; then the folder that holds OUT, so that the rename itse
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -21,60 +20,25 @@ from conv2linear.files.disk_errors import as_output_error, write_errors
 from conv2linear.files.lock import FolderLock
 from conv2linear.files.rename import exchange, finish_exchange, remove_tree, rename_new
 from conv2linear.files.sync import sync_descriptor, sync_file
+from conv2linear.output.hidden_folder import (
+    ASIDE,
+    FILES,
+    JOURNAL,
+    NEW,
+    PARTIAL,
+    other_run,
+    refuse_foreign_staging,
+    staging_root,
+)
 from conv2linear.output.private import (
     fresh_folder,
     is_plain,
     keep_files,
     open_private_folder,
-    refuse_foreign_folder,
 )
 from conv2linear.output.replacement import NewOutput, refuse_replacing
 from conv2linear.output.target import WriteOptions, refuse_output
 from conv2linear.sources.base import status_fingerprint
-
-_LONGEST_NAME = 200  # bytes: a longer one has no room for what is put around it
-_FILES, _PARTIAL, _ASIDE, _JOURNAL, _NEW = "files", "partial", "files-old", "journal", "new"
-
-
-def staging_root(out: Path) -> Path:
-    """Return the hidden folder beside OUT."""
-    name = out.name
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return out.parent / f".{name}.conv2linear"
-
-
-def refuse_other_run(out: Path) -> None:
-    """Raise `OutputError` where another run is writing OUT now; nothing is left locked."""
-    try:
-        descriptor = os.open(staging_root(out), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    try:
-        FolderLock(descriptor).release()
-    except BlockingIOError:
-        raise _other_run(out) from None
-    finally:
-        os.close(descriptor)
-
-
-def _other_run(out: Path) -> OutputError:
-    return OutputError(f"another run is writing {out}", hint="wait for it, or choose another name")
-
-
-def refuse_foreign_staging(out: Path) -> None:
-    """Raise `OutputError` where the hidden folder beside OUT is there, and not only our own.
-
-    It may be another user's, or have in it what no run has put there.
-    """
-    root = staging_root(out)
-    refuse_foreign_folder(root)
-    names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-    if foreign := names - {_FILES, _PARTIAL, _ASIDE, _JOURNAL, _NEW}:
-        raise OutputError(
-            f"{root} holds {min(foreign)}, which no run has put there, so nothing is written there",
-            hint="move it elsewhere, or choose another name for OUT",
-        )
 
 
 class Staging:
@@ -92,10 +56,10 @@ class Staging:
         self.out = out.parent.resolve() / out.name
         self.options, self._new = options, new
         self.root = staging_root(self.out)
-        self.folder = self.root / _FILES
-        self.scratch = self.root / _PARTIAL
-        self._aside = self.root / _ASIDE
-        self._journal_path = self.root / _JOURNAL
+        self.folder = self.root / FILES
+        self.scratch = self.root / PARTIAL
+        self._aside = self.root / ASIDE
+        self._journal_path = self.root / JOURNAL
         self._descriptor: int | None = None
         self._lock: FolderLock | None = None
         self._journal: dict[str, dict[str, str]] = {}
@@ -249,7 +213,7 @@ class Staging:
 
     def _set_mode(self) -> None:
         """Give the folder, which an earlier run may have made, the permissions of a new one."""
-        fresh = self.root / _NEW
+        fresh = self.root / NEW
         remove_tree(fresh)
         fresh.mkdir()
         mode = stat.S_IMODE(fresh.stat().st_mode)
@@ -275,7 +239,7 @@ class Staging:
                 self._lock = FolderLock(descriptor)
             except BlockingIOError:
                 os.close(descriptor)
-                raise _other_run(self.out) from None
+                raise other_run(self.out) from None
             if _is_same(descriptor, self.root):
                 return descriptor
             os.close(descriptor)  # locked a folder that another run had already removed
