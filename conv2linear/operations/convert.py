@@ -20,7 +20,7 @@ from conv2linear.operations.adapter.convert import (
 from conv2linear.operations.attestations import read_attestations
 from conv2linear.operations.conversion import Conversion
 from conv2linear.output.preflight import refuse_impossible
-from conv2linear.output.readback import ExpectedTensor, read_back_shard
+from conv2linear.output.readback import ExpectedTensor, check_with_library, read_back_shard
 from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
@@ -244,4 +244,5 @@ def _read_back(plan: ConversionPlan, evidence: Evidence, folder: Path) -> None:
             if e.shard == file.name
         }
         before = plan.checkpoint.headers[file.name]
-        read_back_shard(folder / file.name, before, expected)
+        path = folder / file.name
+        check_with_library(path, read_back_shard(path, before, expected))

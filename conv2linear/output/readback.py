@@ -1,13 +1,10 @@
-"""Read a written shard back: it holds the same tensors as its source, under new shapes.
-
-The `safetensors` library reads the header, with the framework that maps the file for reading alone:
-as for torch it would ask for the file's whole size in memory, and a large shard has more.
-"""
+"""Read a written shard back: it holds the same tensors as its source, under new shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from conv2linear.checkpoint.header import Header, read_header
@@ -25,23 +22,24 @@ class ExpectedTensor:
     sha256: str
 
 
-def read_back_shard(path: Path, before: Header, expected: Mapping[str, ExpectedTensor]) -> None:
+def read_back_shard(path: Path, before: Header, expected: Mapping[str, ExpectedTensor]) -> Header:
     """Check a written shard against its source's header and what its reshaped tensors must be.
 
+    Returns its header.
+
     The header differs from `before` in the shapes of the `expected` tensors and in nothing else,
-    as this package and the `safetensors` library read it, and each of them has the expected shape
-    and bytes. Raises `CheckFailedError`.
+    and each of them has the expected shape and bytes. Raises `CheckFailedError`.
     """
     try:
         header = read_header(path)
         _check_header(path.name, before, header, expected)
-        check_with_library(path, header)
         found = hash_in_file(path, header, expected)
     except BadHeaderError as error:
         raise CheckFailedError(f"{path.name} was not written as planned: {error}") from error
     for name, tensor in expected.items():
         if found[name] != tensor.sha256:
             raise CheckFailedError(f"{path.name}: the bytes of {name} have changed")
+    return header
 
 
 def hash_in_file(path: Path, header: Header, expected: Iterable[str]) -> dict[str, str]:
@@ -56,14 +54,18 @@ def hash_in_file(path: Path, header: Header, expected: Iterable[str]) -> dict[st
 def check_with_library(path: Path, header: Header) -> None:
     """Check that the `safetensors` library finds the tensors of a header, with dtype and shape.
 
-    Raises `CheckFailedError` where it finds others, or does not read the file.
+    It reads for numpy where that is there: for torch it maps the file as memory that may be written
+    to, and the system refuses a shard that is larger than the memory. Loads torch otherwise. Raises
+    `CheckFailedError` where it finds others, or does not read the file.
     """
     from safetensors import SafetensorError, safe_open
+
+    framework = "np" if find_spec("numpy") else "pt"
 
     try:
         with (
             open_regular(path) as file,
-            safe_open(_name_for_library(path, file.fileno()), framework="np") as shard,
+            safe_open(_name_for_library(path, file.fileno()), framework=framework) as shard,
         ):
             slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118
             found = {
