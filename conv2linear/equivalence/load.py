@@ -7,15 +7,12 @@ are two views of them, each with the shape that a header states.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import TensorInfo
-from conv2linear.checkpoint.patch_embedding import PatchEmbedding
+from conv2linear.checkpoint.stored_layer import StoredLayer
 from conv2linear.equivalence.check import check_equivalence
 from conv2linear.equivalence.device import ChosenDevice, compute_on
 from conv2linear.equivalence.outcome import Equivalence
@@ -36,42 +33,18 @@ def load_tensor(content: bytes, *, dtype: str, shape: tuple[int, ...]) -> Tensor
     return torch.frombuffer(memory, dtype=_TORCH_DTYPES[dtype]).reshape(shape)
 
 
-@dataclass(frozen=True)
-class StoredLayer:
-    """The bytes of a patch embedding as they lie in the shards: its weight, and its bias if any."""
-
-    embedding: PatchEmbedding
-    weight: bytes = field(repr=False)
-    bias: bytes | None = field(repr=False)
-
-    def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of the weight and of the bias, by tensor name."""
-        e = self.embedding
-        hashes = {e.name: hashlib.sha256(self.weight).hexdigest()}
-        if e.bias is not None and self.bias is not None:
-            hashes[e.bias] = hashlib.sha256(self.bias).hexdigest()
-        return hashes
-
-    def load_kernel(self) -> Tensor:
-        """Return the weight, in whichever layout it is stored, as a kernel `[O, C, T, P, P]`."""
-        e = self.embedding
-        return load_tensor(self.weight, dtype=e.dtype, shape=e.geometry.kernel_shape)
-
-    def load_bias(self) -> Tensor | None:
-        """Return the bias `[O]`, None where there is none."""
-        if self.bias is None:
-            return None
-        e = self.embedding
-        return load_tensor(self.bias, dtype=e.dtype, shape=(e.geometry.embed_dim,))
+def load_kernel(layer: StoredLayer) -> Tensor:
+    """Return the weight, in whichever layout it is stored, as a kernel `[O, C, T, P, P]`."""
+    e = layer.embedding
+    return load_tensor(layer.weight, dtype=e.dtype, shape=e.geometry.kernel_shape)
 
 
-def read_layer(checkpoint: Checkpoint, embedding: PatchEmbedding) -> StoredLayer:
-    """Read the bytes of a patch embedding's weight and bias, and no others.
-
-    Raises `SourceChangedError` where a shard is cut off, and what reading the repository raises.
-    """
-    weight = checkpoint.read_tensor(embedding.shard, embedding.name)
-    return StoredLayer(embedding, weight, checkpoint.read_bias(embedding))
+def load_bias(layer: StoredLayer) -> Tensor | None:
+    """Return the bias `[O]`, None where there is none."""
+    if layer.bias is None:
+        return None
+    e = layer.embedding
+    return load_tensor(layer.bias, dtype=e.dtype, shape=(e.geometry.embed_dim,))
 
 
 def check_patch_embedding(
@@ -97,10 +70,10 @@ def check_patch_embedding(
 
     def check(on: torch.device) -> Equivalence:
         return check_equivalence(
-            original.load_kernel(),
+            load_kernel(original),
             load_tensor(layer.weight, dtype=linear.dtype, shape=linear.shape),
-            bias=layer.load_bias(),
-            kernel_bias=original.load_bias(),
+            bias=load_bias(layer),
+            kernel_bias=load_bias(original),
             is_compared=source is not None,
             device=on,
             progress=progress,

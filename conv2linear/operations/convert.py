@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.checkpoint.checkpoint import read_checkpoint
 from conv2linear.checkpoint.loaders import ALL_LOADERS, resolve_loaders
+from conv2linear.checkpoint.stored_layer import StoredLayer, read_layer
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.adapter.convert import (
@@ -199,29 +200,33 @@ def _check_and_write(
     """Check the patch embeddings while the files are staged, on whose content nothing depends.
 
     The check is work for the processor, and staging for the disk or the network. Both are done
-    when it returns; where the check fails, staging has stopped.
+    when it returns; where the check fails, staging has stopped. What is checked is read before, so
+    that a download takes it over.
     """
+    layers = [read_layer(plan.checkpoint, embedding) for embedding in plan.embeddings]
 
     def write(stop: threading.Event) -> None:
         repository = plan.checkpoint.repository
         write_contents(plan.written, repository, staging=staging, progress=told, stop=stop)
 
     told.step("check")  # it goes on beside the steps of writing
-    return run_beside(lambda: _check(plan, device=device, progress=told), write)
+    return run_beside(lambda: _check(plan, layers, device=device, progress=told), write)
 
 
-def _check(plan: ConversionPlan, *, device: str, progress: Progress) -> Evidence:
-    """Check each patch embedding as the new header will show it; only their bytes are read."""
+def _check(
+    plan: ConversionPlan, layers: Sequence[StoredLayer], *, device: str, progress: Progress
+) -> Evidence:
+    """Check each patch embedding as the new header will show it."""
     with progress.beside("load torch"):
         from conv2linear.equivalence.device import choose_device
-        from conv2linear.equivalence.load import check_patch_embedding, read_layer
+        from conv2linear.equivalence.load import check_patch_embedding
 
     chosen = choose_device(device, warn=progress.warn)
     headers = {file.name: file.header for file in plan.reshaped if file.header}
     outcomes: list[Equivalence] = []
     sha256: dict[str, str] = {}
-    for embedding in plan.embeddings:
-        layer = read_layer(plan.checkpoint, embedding)
+    for layer in layers:
+        embedding = layer.embedding
         sha256 |= layer.hashes()
         planned = headers[embedding.shard].tensors[embedding.name]
         outcome = check_patch_embedding(

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.header import TensorInfo
+from conv2linear.checkpoint.stored_layer import StoredLayer, read_layer
 from conv2linear.equivalence.device import ChosenDevice
 from conv2linear.equivalence.load import (
-    StoredLayer,
     check_patch_embedding,
+    load_bias,
+    load_kernel,
     load_tensor,
-    read_layer,
 )
 from conv2linear.equivalence.outcome import Equivalence, Step
 from conv2linear.operations.convert import convert
@@ -57,8 +58,8 @@ def test_a_layer_is_loaded_as_the_kernel_and_bias_of_the_checkpoint(
     layout: str, tensors: dict[str, torch.Tensor], request: pytest.FixtureRequest
 ) -> None:
     layer = first_layer(request.getfixturevalue(layout))
-    assert torch.equal(layer.load_kernel(), tensors[WEIGHT])
-    bias = layer.load_bias()
+    assert torch.equal(load_kernel(layer), tensors[WEIGHT])
+    bias = load_bias(layer)
     assert bias is not None
     assert torch.equal(bias, tensors[BIAS])
 
@@ -76,10 +77,9 @@ def test_a_layer_names_the_hash_of_each_of_its_tensors(
 
 def test_loading_a_layer_makes_no_copy_of_its_bytes(source: Checkpoint) -> None:
     layer = first_layer(source)
-    assert layer.load_kernel().data_ptr() == layer.load_kernel().data_ptr()
+    assert load_kernel(layer).data_ptr() == load_kernel(layer).data_ptr()
     assert (
-        layer.load_kernel().data_ptr()
-        == torch.frombuffer(layer.weight, dtype=torch.int8).data_ptr()
+        load_kernel(layer).data_ptr() == torch.frombuffer(layer.weight, dtype=torch.int8).data_ptr()
     )
 
 

@@ -68,12 +68,12 @@ def header_parts(path: Path) -> list[tuple[int, int]]:
     return [(0, 8), (8, read_header(path).data_start)]
 
 
-def assert_converted(out: Path, expected: Path, *, repo_id: str, commit: str) -> None:
+def assert_converted(out: Path, expected: Path, *, repo_id: str, commit: str, hub: str) -> None:
     """Check that the output is that of the folder, but for where it says that it came from."""
     own = ("conv2linear.json", "README.md")
     assert contents(out, without=own) == contents(expected, without=own)
     manifest = json.loads((out / "conv2linear.json").read_text())
-    assert manifest["source"] == {"repo_id": repo_id, "commit_sha": commit}
+    assert manifest["source"] == {"repo_id": repo_id, "commit_sha": commit, "hub": hub}
     assert repo_id in (out / "README.md").read_text()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert not (out / ".cache").exists()

@@ -38,7 +38,11 @@ def test_an_adapter_on_the_hub_is_inspected_converted_verified_and_restored(
     done = run_cli("convert", "org/adapter", out, env=environment)
     assert done.code == 0, done.stderr
     record = json.loads((out / "conv2linear.json").read_text())
-    assert record["source"] == {"repo_id": "org/adapter", "commit_sha": commit}
+    assert record["source"] == {
+        "repo_id": "org/adapter",
+        "commit_sha": commit,
+        "hub": hub.endpoint,
+    }
     assert all(file["sha256"] for file in record["files"])
     done = run_cli("verify", out, "--source", "recorded", env=environment)
     assert done.code == 0, done.stdout

@@ -25,7 +25,11 @@ def test_what_is_cached_is_cloned_and_not_downloaded(
     assert log.of("*/resolve/*", "GET") == []
     assert not any(path.is_symlink() for path in out.rglob("*"))
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
     assert snapshot(cli.home / "hub" / "models--org--tiny" / "blobs") == before
 
@@ -40,7 +44,11 @@ def test_of_a_cache_that_has_a_part_only_the_rest_is_downloaded(
     asked = {path.rpartition("/")[2] for path in (e.path for e in log.of("/cdn/*", "GET"))}
     assert asked == set(shards[1:-1])
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
 
 
@@ -68,7 +76,11 @@ def test_offline_a_warm_cache_is_all_that_is_needed(
     assert inspected.json["origin"]["commit_sha"] == published.main_commit
     assert log == []
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
 
 

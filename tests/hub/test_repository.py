@@ -23,7 +23,11 @@ def test_inspect_says_of_a_repository_what_it_says_of_its_folder(
     assert done.code == 0
     found = done.json
     local = inspect_checkpoint(published.sharded)
-    assert found["origin"] == {"repo_id": "org/tiny", "commit_sha": published.main_commit}
+    assert found["origin"] == {
+        "repo_id": "org/tiny",
+        "commit_sha": published.main_commit,
+        "hub": published.hub.endpoint,
+    }
     assert found["source"] == "org/tiny"
     for key in ("model_type", "layout", "quantization", "shard_count", "file_count", "total_bytes"):
         assert found[key] == getattr(local, key), key
@@ -93,7 +97,11 @@ def test_a_repository_is_converted_as_its_folder_would_be(
     done = cli("convert", "org/tiny", out, "--device", "cpu")
     assert done.code == 0, done.stderr
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
 
 

@@ -7,7 +7,6 @@ each is compared with its linear layer as a patch embedding is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
 from conv2linear.checkpoint.adapter.layer import AdapterPart, LayerTensor
@@ -15,12 +14,10 @@ from conv2linear.checkpoint.adapter.peft_adapter import Adapter
 from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.model_types import Geometry
 from conv2linear.checkpoint.patch_embedding import PatchEmbedding
+from conv2linear.checkpoint.stored_layer import StoredLayer
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.progress import Progress
-
-if TYPE_CHECKING:
-    from conv2linear.equivalence.load import StoredLayer
 
 _BIASES = {AdapterPart.LORA_B: AdapterPart.LORA_B_BIAS, AdapterPart.WEIGHT: AdapterPart.BIAS}
 
@@ -61,8 +58,6 @@ def compare_maps(
 
 def read_layer(adapter: Adapter, tensor: LayerTensor, geometry: Geometry) -> StoredLayer:
     """Read the bytes of one layer of an adapter: a weight, as a kernel of these sizes, and bias."""
-    from conv2linear.equivalence.load import StoredLayer  # loads torch
-
     bias = _find_bias(adapter, tensor)
     embedding = PatchEmbedding(
         name=tensor.name,

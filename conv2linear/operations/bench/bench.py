@@ -11,13 +11,14 @@ from torch import Tensor
 
 from conv2linear.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from conv2linear.checkpoint.model_types import MODEL_TYPES, Geometry
+from conv2linear.checkpoint.stored_layer import read_layer
 from conv2linear.equivalence.device import (
     choose_device,
     compute_on,
     describe_environment,
     device_errors,
 )
-from conv2linear.equivalence.load import read_layer
+from conv2linear.equivalence.load import load_bias, load_kernel
 from conv2linear.equivalence.outcome import Environment
 from conv2linear.equivalence.settings import own_settings
 from conv2linear.errors import Conv2LinearError
@@ -129,7 +130,7 @@ def _make_random_layer() -> tuple[Tensor, Tensor]:
 def _read_first_layer(checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:
     """Read the first patch embedding, in either layout, as a kernel `[O, C, T, P, P]`."""
     layer = read_layer(checkpoint, checkpoint.patch_embeddings[0])
-    return layer.load_kernel(), layer.load_bias()
+    return load_kernel(layer), load_bias(layer)
 
 
 def _find_wrong_conv3d(

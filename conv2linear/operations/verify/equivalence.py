@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, bias_name
+from conv2linear.checkpoint.stored_layer import StoredLayer, read_layer
 from conv2linear.equivalence.outcome import Step
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_linear
 from conv2linear.operations.verify.subject import Subject
 
 if TYPE_CHECKING:
-    from conv2linear.equivalence.load import StoredLayer
     from conv2linear.equivalence.outcome import Equivalence
 
 
@@ -27,7 +27,7 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     progress = subject.options.progress
     with progress.beside("load torch"):
         from conv2linear.equivalence.device import choose_device
-        from conv2linear.equivalence.load import check_patch_embedding, read_layer
+        from conv2linear.equivalence.load import check_patch_embedding
 
     device = choose_device(subject.options.device, warn=progress.warn)
     checkpoint, source = subject.checkpoint, subject.source

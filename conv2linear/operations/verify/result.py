@@ -48,7 +48,8 @@ class NotCompared(Result):
     command: str
 
     def __str__(self) -> str:
-        shown = ", ".join(self.files[:_SHOWN]) + (", …" if len(self.files) > _SHOWN else "")
+        more = len(self.files) - _SHOWN
+        shown = ", ".join(self.files[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         return f"{plural(len(self.files), 'file')} ({shown}): `{self.command}` compares them"
 
 

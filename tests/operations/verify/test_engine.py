@@ -48,7 +48,7 @@ def test_several_engines_are_named_in_any_way_and_run_once(engines: Any) -> None
 def test_an_unknown_engine_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
     with pytest.raises(Conv2LinearError, match=r"engine 'llama\.cpp' is not known") as caught:
         verify(tmp_path / "nowhere", engine="llama.cpp")
-    assert caught.value.hint == "use transformers, vllm, sglang"
+    assert caught.value.hint == "known are transformers, vllm, sglang"
 
 
 def test_what_transformers_built_is_described() -> None:
