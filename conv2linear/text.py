@@ -30,6 +30,8 @@ def printable_line(text: str) -> str:
 
 def format_bytes(count: int) -> str:
     """Format a size as people read it, in powers of 1000."""
+    if count == 1:
+        return "1 byte"
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -109,7 +109,8 @@ def _refuse_lack_of_space(files: Sequence[PlannedFile], out: Path, options: Writ
     needed = sum(_needed_bytes(file, shared) for file in copied)
     if needed > free:
         raise OutputError(
-            f"no space for {out}: {format_bytes(needed)} needed, {format_bytes(free)} free",
+            f"no space for {out}: {format_bytes(needed)} needed, {format_bytes(free)} free, "
+            f"{format_bytes(needed - free)} too little",
             hint="free some, put OUT on another disk, or use --hardlink on the source's",
         )
 

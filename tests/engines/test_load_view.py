@@ -47,7 +47,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load_here(site: str, engine: str, folder: str, exchange: str) -> dict[str, Any]:
     """Load with a stand-in, in this process."""
-    sys.path.insert(0, site)
+    sys.path.append(site)
     return load_and_read_back(engine, folder, exchange)
 
 

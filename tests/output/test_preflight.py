@@ -46,7 +46,7 @@ def test_a_disk_may_be_filled_to_its_last_byte(
     remote = planned("a", free - 4 * KIB + more)
     files = [remote, planned("b", 64 * KIB, sparse)]
     if is_refused:
-        with pytest.raises(OutputError, match=f"{free + 1:,} bytes needed, {free:,} free"):
+        with pytest.raises(OutputError, match=r"needed, .* free, 1 byte too little"):
             refuse(small_disk / "out", *files)
     else:
         refuse(small_disk / "out", *files)

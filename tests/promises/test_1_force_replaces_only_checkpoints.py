@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from conv2linear import convert, plan_conversion, restore
+from conv2linear import convert, plan_conversion, restore, verify
 from conv2linear.errors import Conv2LinearWarning, OutputError
 from tests.support.checkpoints import MANIFEST
-from tests.support.contents import hashes, read_files, shard_with
+from tests.support.contents import hashes, manifest_of, read_files, shard_with
 from tests.support.damage import edit_json
 from tests.support.models import TinyModel
 from tests.support.processes import RunCli, obey_permissions
@@ -141,7 +141,7 @@ def test_a_part_never_replaces_a_whole(checkpoint: Path, out: Path, old: str) ->
     assert hashes(out) == before
 
 
-def test_a_part_replaces_no_whole_that_has_the_same_files(
+def test_a_part_that_lacks_nothing_is_a_whole_and_replaces_one(
     tiny_model: TinyModel, tmp_path: Path, out: Path
 ) -> None:
     source = Path(shutil.copytree(tiny_model(max_shard_size="1GB"), tmp_path / "single"))
@@ -149,8 +149,9 @@ def test_a_part_replaces_no_whole_that_has_the_same_files(
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
     convert(source, out, device="cpu")
-    with pytest.raises(OutputError, match="whole checkpoint"):
-        convert(source, out, device="cpu", force=True, changed_only=True)
+    convert(source, out, device="cpu", force=True, changed_only=True)
+    assert not manifest_of(out).get("partial")
+    assert verify(out, source=source, device="cpu").passed
 
 
 def test_a_part_that_was_completed_is_not_replaced_by_a_part(checkpoint: Path, out: Path) -> None:

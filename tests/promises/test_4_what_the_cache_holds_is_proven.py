@@ -56,7 +56,11 @@ def test_a_damaged_file_is_downloaded_instead(
     if "--changed-only" not in mode:
         assert asked(log) == {path.name for path in damaged}
         assert_converted(
-            out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+            out,
+            expected(published.sharded),
+            repo_id="org/tiny",
+            commit=published.main_commit,
+            hub=published.hub.endpoint,
         )
     else:
         assert (out / "config.json").read_bytes() == (
@@ -84,7 +88,11 @@ def test_what_is_not_a_complete_file_in_the_cache_is_downloaded(
     assert done.code == 0, done.stderr
     assert asked(log) == {path.name for path in shards[:4]}
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
 
 
@@ -98,7 +106,11 @@ def test_a_ref_that_leads_to_another_commit_is_not_followed(
     done = cli("convert", "org/tiny", out, "--device", "cpu")
     assert done.code == 0, done.stderr
     assert_converted(
-        out, expected(published.sharded), repo_id="org/tiny", commit=published.main_commit
+        out,
+        expected(published.sharded),
+        repo_id="org/tiny",
+        commit=published.main_commit,
+        hub=published.hub.endpoint,
     )
 
 

@@ -66,7 +66,8 @@ class ViewFolder(AbstractContextManager["ViewFolder"]):
 
     def exchange(self) -> Path:
         """Return a new folder beside the view, for what an engine is given and gives back."""
-        assert self._temporary is not None, "no view was written"
+        if self._temporary is None:
+            raise ValueError("no view was written")
         return Path(tempfile.mkdtemp(dir=self._temporary.name))
 
 
