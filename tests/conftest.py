@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SPARE_BYTES = 3 << 20  # of a GPU's memory
 
+os.environ.pop("COLUMNS", None)  # xdist sets it, and a pipe has no width of its own
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
 
 

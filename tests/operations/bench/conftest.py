@@ -18,7 +18,7 @@ Plant = Callable[[str, float], None]
 def limits() -> BenchLimits:
     """Return limits for 64 and 484 patches of 14², each measured for a moment only."""
     inputs = (InputSize("308²", 1, 308, 308), InputSize("112²", 1, 112, 112))
-    return BenchLimits(inputs=inputs, budget_s=0.02, tower_starts=1)
+    return BenchLimits(inputs=inputs, budget_s=0.02, longest_run_s=600, tower_starts=1)
 
 
 @pytest.fixture
