@@ -59,10 +59,7 @@ def read_build(torch: Path | None) -> dict[str, str]:
         text = (torch / "version.py").read_text(encoding="utf-8") if torch else ""
     except (OSError, UnicodeError):
         return {}
-    found = re.findall(
-        r"^(?:__)?(version|cuda|hip)(?:__)?\b[^=\n]*= ['\"]([^'\"]+)['\"]", text, re.M
-    )
-    return dict(found)
+    return dict(_ASSIGNMENT.findall(text))
 
 
 def _find_torch() -> Path | None:

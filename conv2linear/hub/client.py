@@ -14,6 +14,7 @@ from conv2linear.version import __version__
 TIMEOUT_S = 10.0  # the client has none of its own for most calls
 _LIBRARY = "conv2linear"
 _TOKEN_SHOWN = "[the token]"
+_MAX_SAID = 300  # characters of what the Hub or a client says
 
 
 def connect() -> HfApi:
@@ -45,6 +46,16 @@ def redact(text: str) -> str:
     """Return a text from outside without the token, which it may quote."""
     token = get_token()
     return text.replace(token, _TOKEN_SHOWN) if token else text
+
+
+def said(text: str) -> str:
+    """Return a text from outside in one line, without the token, and not too long."""
+    return redact(" ".join(text.split()))[:_MAX_SAID]
+
+
+def describe(error: Exception) -> str:
+    """Return what a client says of an error, or its class where it says nothing."""
+    return said(str(error)) or type(error).__name__
 
 
 def _refuse_impossible_token() -> None:

@@ -21,9 +21,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
 from conv2linear.hub.answers import odd_answer, retry_after
-from conv2linear.hub.client import redact
+from conv2linear.hub.client import describe, redact, said
 
-_MAX_REASON = 300  # characters of what the Hub or its client says
 _ID_HINT = "it looks like org/name"
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
 # What code that expects another answer raises.
@@ -82,8 +81,7 @@ def hub_write_errors(repo_id: str, branch: str) -> Iterator[None]:
                 raise (_as_write_error(cause, repo_id, branch) or cause) from None
             if isinstance(cause, Conv2LinearError):
                 raise cause from None
-            reason = redact(" ".join(str(error).split())) or type(error).__name__
-            raise HubError(f"{repo_id}: {reason[:_MAX_REASON]}") from error
+            raise HubError(f"{repo_id}: {describe(error)}") from error
         except _NOT_UNDERSTOOD as error:
             raise odd_answer(repo_id, f"{type(error).__name__} in huggingface_hub") from error
 
@@ -116,9 +114,8 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
             hint=f"check the name; if it is private, {_LOGIN_HINT}",
         )
     if status is None:
-        cause = redact(" ".join(str(error).split())) or type(error).__name__
         return HubError(
-            f"{_shown_endpoint()} cannot be reached: {cause[:_MAX_REASON]}",
+            f"{_shown_endpoint()} cannot be reached: {describe(error)}",
             hint="check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache",
         )
     pause = retry_after(getattr(getattr(error, "response", None), "headers", {}))
@@ -134,8 +131,7 @@ def _as_write_error(error: HTTPError, repo_id: str, branch: str) -> Conv2LinearE
     if not isinstance(error, HfHubHTTPError):
         return None
     status = error.response.status_code
-    said = redact(" ".join((error.server_message or "").split()))
-    reason = said[:_MAX_REASON] or f"status {status}"
+    reason = said(error.server_message or "") or f"status {status}"
     if str(error.response.request.url).endswith("/lfs-files/duplicate") and status < 500:
         return CopyRefusedError(reason)
     if status == 412:

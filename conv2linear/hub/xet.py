@@ -12,9 +12,8 @@ from urllib.parse import quote
 from huggingface_hub import constants
 
 from conv2linear.hub.answers import PATIENCE, Patience, get_json, odd_answer
-from conv2linear.hub.client import redact, request_headers
+from conv2linear.hub.client import request_headers
 
-_MAX_REASON = 300  # characters of what the client says
 _POLL_S = 0.1  # how soon a run that is stopped ends
 # The client's own are 2 GB of buffers, and minutes before it gives up. Here HTTP is another way.
 _LIMITS = {
@@ -101,12 +100,7 @@ def read_access(
     return XetAccess(endpoint, token, expires, url)
 
 
-def describe(error: Exception) -> str:
-    """Return what the client says of an error, in one line and without the token."""
-    return (redact(" ".join(str(error).split())) or type(error).__name__)[:_MAX_REASON]
-
-
-def run_beside(
+def run_until_aborted(
     work: Callable[[], None], *, on_wait: Callable[[], object], abort: Callable[[], object]
 ) -> None:
     """Do `work` in another thread, whose waits nothing interrupts but `abort`.

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from conv2linear.errors import HubError
+from conv2linear.hub.client import describe
 from conv2linear.hub.remote import RemoteFile
 from conv2linear.hub.xet import (
     XetAccess,
-    describe,
     load_client,
     open_reading_session,
     read_access,
-    run_beside,
+    run_until_aborted,
 )
 
 
@@ -67,7 +67,7 @@ class XetReader:
                 write(wanted)
                 position += len(wanted)
 
-        run_beside(receive, on_wait=on_wait, abort=group.abort)
+        run_until_aborted(receive, on_wait=on_wait, abort=group.abort)
         if position < end and not self.problem:
             # The client may keep to itself why it ends.
             where = self._access.endpoint if self._access else ""

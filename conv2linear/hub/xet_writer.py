@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from conv2linear.errors import HubError
-from conv2linear.hub.xet import XetAccess, describe, run_beside
+from conv2linear.hub.client import describe
+from conv2linear.hub.xet import XetAccess, run_until_aborted
 
 FIRST_CHUNK_BYTES = 1 << 17  # no chunk is longer: huggingface.co/docs/xet/chunking
 
@@ -66,7 +67,7 @@ class XetWriter:
             on_bytes(done - counted)
             counted = done
 
-        run_beside(work, on_wait=count, abort=commit.abort)
+        run_until_aborted(work, on_wait=count, abort=commit.abort)
         on_bytes(upload.path.stat().st_size - counted)
         return new_bytes
 

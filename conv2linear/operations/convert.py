@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,8 @@ from conv2linear.output.record import Evidence, build_record
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions, parse_out, refuse_output
-from conv2linear.output.write import prepare_staging, write_contents, write_texts
-from conv2linear.parallel import resolve_workers, run_beside
+from conv2linear.output.write import prepare_staging, write_contents_beside, write_texts
+from conv2linear.parallel import resolve_workers
 from conv2linear.paths import StrPath
 from conv2linear.plan.actions import Action
 from conv2linear.plan.adapter import AdapterPlan
@@ -197,20 +196,15 @@ def _new_output(plan: ConversionPlan) -> NewOutput:
 def _check_and_write(
     plan: ConversionPlan, staging: Staging, *, device: str, told: RecordedProgress
 ) -> Evidence:
-    """Check the patch embeddings while the files are staged, on whose content nothing depends.
-
-    The check is work for the processor, and staging for the disk or the network. Both are done
-    when it returns; where the check fails, staging has stopped. What is checked is read before, so
-    that a download takes it over.
-    """
+    """Check the patch embeddings, which are read before so that a download takes them over."""
     layers = [read_layer(plan.checkpoint, embedding) for embedding in plan.embeddings]
-
-    def write(stop: threading.Event) -> None:
-        repository = plan.checkpoint.repository
-        write_contents(plan.written, repository, staging=staging, progress=told, stop=stop)
-
-    told.step("check")  # it goes on beside the steps of writing
-    return run_beside(lambda: _check(plan, layers, device=device, progress=told), write)
+    return write_contents_beside(
+        lambda: _check(plan, layers, device=device, progress=told),
+        plan.written,
+        plan.checkpoint.repository,
+        staging=staging,
+        progress=told,
+    )
 
 
 def _check(

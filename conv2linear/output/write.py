@@ -11,7 +11,7 @@ from conv2linear.files.limits import NO_SPACE
 from conv2linear.output.patch_header import replace_header
 from conv2linear.output.preflight import linked_path
 from conv2linear.output.staging import Staging
-from conv2linear.parallel import map_parallel
+from conv2linear.parallel import Returned, map_parallel, run_beside
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.progress import NoProgress, RecordedProgress
 from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
@@ -63,6 +63,27 @@ def write_contents(
         map_parallel(write, remaining, workers=workers, progress=written, stop=stop)
     finally:
         progress.warn_all(repository.warnings)
+
+
+def write_contents_beside(
+    check: Callable[[], Returned],
+    files: Sequence[PlannedFile],
+    repository: Repository,
+    *,
+    staging: Staging,
+    progress: RecordedProgress,
+) -> Returned:
+    """Stage files, on whose content nothing depends, while they are checked; return the outcome.
+
+    A check is work for the processor, and staging for the disk or the network. Both are done when
+    this returns; where the check raises, staging has stopped.
+    """
+
+    def write(stop: threading.Event) -> None:
+        write_contents(files, repository, staging=staging, progress=progress, stop=stop)
+
+    progress.step("check")  # it goes on beside the steps of writing
+    return run_beside(check, write)
 
 
 def write_texts(

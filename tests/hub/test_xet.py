@@ -38,13 +38,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XetHub]:
     (root / "files" / "other.safetensors").write_bytes(OTHER)
     (root / "files" / "config.json").write_text("{}\n")
     with XetHub(root / "hub") as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "ENDPOINT", server.endpoint)
-        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+        server.be_the_hub(patch, token=OWNER_TOKEN, xet=True)
         patch.setattr(constants, "HF_HUB_CACHE", str(root / "cache"))
-        patch.setenv("HF_TOKEN", OWNER_TOKEN)
         server.publish("org/files", root / "files")
         yield server
 

@@ -29,12 +29,7 @@ FEW_BYTES = 400_000  # three chunks of the greatest size
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XetHub]:
     folder = tmp_path_factory.mktemp("hub")
     with XetHub(folder) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "ENDPOINT", server.endpoint)
-        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-        patch.setenv("HF_TOKEN", OWNER_TOKEN)
+        server.be_the_hub(patch, token=OWNER_TOKEN, xet=True)
         yield server
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -25,8 +24,7 @@ from conv2linear.output.record import record_check
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions
-from conv2linear.output.write import prepare_staging, write_contents, write_texts
-from conv2linear.parallel import run_beside
+from conv2linear.output.write import prepare_staging, write_contents_beside, write_texts
 from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.adapter import AdapterPlan, plan_adapter
 from conv2linear.progress import Progress, RecordedProgress
@@ -100,7 +98,13 @@ def convert_adapter(
     adapter = plan.adapter
     with Staging(out, writing, new=new_output(plan.written)) as staging:
         prepare_staging(plan.written, staging)
-        checks = _check_and_write(plan, staging, device=device, told=told)
+        checks = write_contents_beside(
+            lambda: _check(plan, device=device, progress=told),
+            plan.written,
+            plan.adapter.repository,
+            staging=staging,
+            progress=told,
+        )
         write_texts(plan.written, plan.texts, staging=staging)
         told.step("read back")
         read_back_adapter(adapter, plan.header, staging.folder)
@@ -145,19 +149,6 @@ def read_back_adapter(adapter: Adapter, header: Header | None, folder: Path) -> 
         source = hash_file(info.path)
     if source is not None and source != _hash_under(adapter.header, path, header):
         raise CheckFailedError(f"{path.name}: the tensors' bytes have changed")
-
-
-def _check_and_write(
-    plan: AdapterPlan, staging: Staging, *, device: str, told: RecordedProgress
-) -> dict[str, Equivalence]:
-    """Check each layer while the files are staged; where the check fails, staging has stopped."""
-
-    def write(stop: threading.Event) -> None:
-        repository = plan.adapter.repository
-        write_contents(plan.written, repository, staging=staging, progress=told, stop=stop)
-
-    told.step("check")  # it goes on beside the steps of writing
-    return run_beside(lambda: _check(plan, device=device, progress=told), write)
 
 
 def _check(plan: AdapterPlan, *, device: str, progress: Progress) -> dict[str, Equivalence]:

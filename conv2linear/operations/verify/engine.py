@@ -18,6 +18,7 @@ from conv2linear.operations.verify.engine_input import find_input
 from conv2linear.operations.verify.needs import NotDoneError, need_engine, need_linear
 from conv2linear.operations.verify.served_engine import check_served, write_view
 from conv2linear.operations.verify.subject import Subject
+from conv2linear.operations.verify.view_folder import VIEW_SHARD
 from conv2linear.sources.folder import Folder
 from conv2linear.text import hint_known
 
@@ -67,7 +68,7 @@ def check_transformers(subject: Subject) -> str:
     else:
         given = find_input(subject)
         _, folder = write_view(subject, given)
-        paths = [folder / "model.safetensors"]
+        paths = [folder / VIEW_SHARD]
     published = checkpoint.config.published_name
     model_class = published.model_class if published else AUTO_CLASS
     loaded = load_in_new_process(folder, paths, model_class=model_class)

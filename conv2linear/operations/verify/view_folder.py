@@ -14,6 +14,7 @@ from conv2linear.files.disk_errors import write_errors
 from conv2linear.plan.engine_view import EngineView
 from conv2linear.progress import Progress
 
+VIEW_SHARD = "model.safetensors"
 _BLOCK_BYTES = 16 << 20
 _SPARE_BYTES = 64 << 20  # for what an engine and the comparison write
 _HINT = "let TMPDIR name a folder with more space, on a file system of its own"
@@ -92,7 +93,7 @@ def _check_space(root: Path, size_bytes: int) -> None:
 def _write(view: EngineView, read: Read, folder: Path, progress: Progress) -> None:
     progress.step(f"copy what an engine loads to {folder}", view.size_bytes)
     (folder / "config.json").write_text(view.config, encoding="utf-8")
-    with (folder / "model.safetensors").open("xb") as file:
+    with (folder / VIEW_SHARD).open("xb") as file:
         file.write(view.header)
         for piece in view.pieces:
             position, end = piece.start, piece.start + piece.size_bytes

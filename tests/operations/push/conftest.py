@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi
 
 from conv2linear.operations.convert import convert
 from tests.operations.push.pushes import SOURCE
@@ -20,12 +20,7 @@ from tests.support.models import TinyModel
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUploadServer]:
     folder = tmp_path_factory.mktemp("hub")
     with HubUploadServer(folder) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "ENDPOINT", server.endpoint)
-        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        patch.setenv("HF_TOKEN", OWNER_TOKEN)
+        server.be_the_hub(patch, token=OWNER_TOKEN, xet=False)
         yield server
 
 

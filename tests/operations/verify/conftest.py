@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,13 @@ def source(converted: tuple[Path, Path]) -> Path:
 def linear(converted: tuple[Path, Path], tmp_path: Path) -> Path:
     """Return a linear checkpoint that a test may damage."""
     return Path(shutil.copytree(converted[1], tmp_path / "linear"))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that `TMPDIR` names."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder

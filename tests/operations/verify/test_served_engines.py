@@ -26,15 +26,6 @@ def _stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_stand_ins(tmp_path / "site", monkeypatch)
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
-
-
 def run(checkpoint: Path, engine: Any, **options: Any) -> dict[str, tuple[str, str]]:
     return outcomes(verify(checkpoint, engine=engine, device="cpu", **options))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -17,15 +16,6 @@ from conv2linear.plan.engine_view import EngineView, plan_view
 from conv2linear.progress import NoProgress
 
 USAGE = namedtuple("USAGE", "total used free")
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
 
 
 def view() -> EngineView:

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
 from tests.support.hub.exchanges import Exchange, Fault, Log
+
+if TYPE_CHECKING:
+    import pytest
 
 _IDLE_TIMEOUT_S = 60.0
 
@@ -86,6 +89,17 @@ class LoopbackHub(ThreadingHTTPServer):
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "NO_PROXY": "127.0.0.1,localhost",
         }
+
+    def be_the_hub(self, patch: pytest.MonkeyPatch, *, token: str, xet: bool) -> None:
+        """Send the Hub client of this process here, over Xet or not."""
+        from huggingface_hub import constants  # not needed to be a Hub
+
+        patch.setattr(constants, "ENDPOINT", self.endpoint)
+        template = self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+        patch.setenv("HF_TOKEN", token)
 
     @contextmanager
     def recording(self) -> Iterator[Log]:
