@@ -92,7 +92,7 @@ from scripts.lib.mutate.runs import preload
 root, folder = map(Path, sys.argv[1:])
 project = Project(root, ("sums", "tests"), ("sums",), preloads=("hypothesis",))
 preload(project)
-baseline = measure_baseline(project, folder, workers=1, longest_s=3)
+baseline = measure_baseline(project, folder, workers=1, longest_s=12)
 sample = draw(project, count=100, seed=0)
 verdicts = judge(project, sample, baseline, folder, workers=2, least_s=2)
 found = [(v.mutant.function, v.mutant.after, v.caught_by, v.tests) for v in verdicts]
