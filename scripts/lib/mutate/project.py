@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -63,9 +64,15 @@ class Project:
         return (f"{own}/", "tests/promises/")
 
 
+def _list_tracked(root: Path) -> tuple[str, ...]:
+    """Return the names at the top of a repository that git tracks something of."""
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, text=True)
+    return tuple(sorted({name.partition("/")[0] for name in listed.split("\0") if name}))
+
+
 CONV2LINEAR = Project(
     root=ROOT,
-    parts=("conv2linear", "tests", "scripts", "pyproject.toml", "README.md", "CONTRIBUTING.md"),
+    parts=_list_tracked(ROOT),
     targets=tuple(
         f"conv2linear/{name}"
         for name in ("checkpoint", "plan", "equivalence", "output", "operations/verify", "hub")
