@@ -1,4 +1,4 @@
-"""Convert and push a checkpoint of 46 shards on a Hub on loopback, and print what went where.
+"""Convert and push a checkpoint of 46 shards on a Hub on loopback, and say what went where.
 
 The checkpoint has the shape of GLM-4.5V at a thousandth of its size, but for the patch embedding,
 which is the real one. Then, for shards of some sizes, what a push over Xet adds to what the Hub
@@ -14,12 +14,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.results import ROOT, format_heading, format_row
+from scripts.lib.results import (
+    RESULTS,
+    ROOT,
+    describe_machine,
+    format_table,
+    format_versions,
+    write_results,
+)
 from tests.support.checkpoints import GLM_KERNEL, write_checkpoint
 from tests.support.hub.upload_server import HubUploadServer
 from tests.support.hub.xet_server import XetHub
@@ -31,19 +38,19 @@ SMALL_FILES = {
     "preprocessor_config.json": json.dumps({"text": "x" * 400}) + "\n",
     "tokenizer.json": " " * 20_000,  # the one of GLM-4.5V has 20 MB, as an LFS object
 }
-PULLS: tuple[tuple[str, tuple[str, ...]], ...] = (
+COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("inspect", ("inspect", SOURCE)),
     ("convert", ("convert", SOURCE, "full")),
-    ("convert `--changed-only`", ("convert", SOURCE, "overlay", "--changed-only")),
-)
-PUSHES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("full, to a new repository", ("push", "full", "org/full")),
-    ("`--changed-only`, to a new repository", ("push", "overlay", "org/overlay")),
+    ("convert --changed-only", ("convert", SOURCE, "overlay", "--changed-only")),
+    ("push full, to a new repository", ("push", "full", "org/full")),
+    ("push --changed-only, to a new repository", ("push", "overlay", "org/overlay")),
     (
-        "`--changed-only`, to a branch of the source",
+        "push --changed-only, to a branch of the source",
         ("push", "overlay", SOURCE, "--revision", "linear"),
     ),
+    ("verify --source, from Hub to Hub", ("verify", "org/full", "--source", SOURCE)),
 )
+_PACKAGES = ("conv2linear", "huggingface_hub", "hf_xet")
 
 
 @dataclass(frozen=True)
@@ -56,38 +63,56 @@ class Traffic:
 
 
 def main() -> None:
-    """Serve the checkpoint, run the commands and print a table."""
+    """Serve the checkpoint, run the commands, and write what was found."""
     parser = argparse.ArgumentParser(prog="scripts/hub_traffic", description=__doc__)
     parser.add_argument("--xet-mb", type=int, nargs="*", default=[250, 1000], help="shards for Xet")
     parser.add_argument("--xet-only", action="store_true", help="leave out the 46 shards")
+    parser.add_argument("--results", type=Path, help="where to write the report", default=RESULTS)
     options = parser.parse_args()
-    if not options.xet_only:
-        _print_traffic()
-    if options.xet_mb:
-        print("\nOver Xet, one shard:\n")
-        for line in format_heading(("shard", "uploaded", "new to the Hub", "added to its storage")):
-            print(line)
-        for megabytes in options.xet_mb:
-            print(format_row(_measure_xet(megabytes * 1_000_000)), flush=True)
+    traffic = {} if options.xet_only else _measure_traffic()
+    pushed = [_measure_xet(megabytes * 1_000_000) for megabytes in options.xet_mb]
+    document = {"machine": describe_machine(_PACKAGES), **traffic, "xet": pushed}
+    page = write_results(options.results, "hub_traffic", document=document, page=[*_page(document)])
+    print(page.read_text())
 
 
-def _print_traffic() -> None:
+def _page(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("# Traffic with a Hub", "", "Made by `scripts/hub_traffic` on loopback;")
+    yield from (format_versions(document["machine"], _PACKAGES), "")
+    if "commands" in document:
+        yield f"{SHARDS} shards, {_format_size(document['size_bytes'])}, over HTTP:"
+        yield ""
+        yield from _format_rows(document["commands"])
+        yield ""
+    if document["xet"]:
+        yield "Over Xet, one shard, from a machine that has uploaded nothing before:"
+        yield ""
+        yield from _format_rows(document["xet"])
+
+
+def _format_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    heads = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
+    cells = [
+        [_format_size(each) if key.endswith("_bytes") else each for key, each in row.items()]
+        for row in rows
+    ]
+    return format_table(heads, cells)
+
+
+def _measure_traffic() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = _write_source(folder / "source")
         (folder / "hub").mkdir()
         with HubUploadServer(folder / "hub") as hub:
             hub.publish(SOURCE, source, lfs=("*.safetensors", "tokenizer.json"))
-            total = sum(path.stat().st_size for path in source.iterdir())
-            print(f"{SHARDS} shards, {_format_size(total)}\n")
-            for line in format_heading(("", "bytes down", "bytes up", "copied on the server")):
-                print(line)
-            for row in _measure(hub, folder):
-                print(format_row(row), flush=True)
+            size_bytes = sum(path.stat().st_size for path in source.iterdir())
+            rows = [_measure(hub, folder, *command) for command in COMMANDS]
+    return {"size_bytes": size_bytes, "shard_bytes": SHARD_BYTES, "commands": rows}
 
 
-def _measure_xet(shard_bytes: int) -> tuple[str, str, str, str]:
-    """Convert and push a checkpoint of one shard; return the cells of its row."""
+def _measure_xet(shard_bytes: int) -> dict[str, int]:
+    """Convert and push a checkpoint of one shard; return its row."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "hub").mkdir()
@@ -99,9 +124,12 @@ def _measure_xet(shard_bytes: int) -> tuple[str, str, str, str]:
             before = hub.content.size_bytes()
             pushed = _run(hub, folder, ("push", "overlay", "org/linear")).result
             added = hub.content.size_bytes() - before
-    sizes = (shard_bytes, pushed["uploaded_bytes"], pushed["new_bytes"], added)
-    first, second, third, fourth = (_format_size(size) for size in sizes)
-    return first, second, third, fourth
+    return {
+        "shard_bytes": shard_bytes,
+        "uploaded_bytes": pushed["uploaded_bytes"],
+        "new_to_the_Hub_bytes": pushed["new_bytes"],
+        "added_to_its_storage_bytes": added,
+    }
 
 
 def _write_source(folder: Path) -> Path:
@@ -110,19 +138,18 @@ def _write_source(folder: Path) -> Path:
     return write_checkpoint(folder, shards=SHARDS, filler_bytes=filler, extra_files=SMALL_FILES)
 
 
-def _measure(hub: HubUploadServer, folder: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Run the commands in `folder`; yield the cells of a row for each."""
-    for title, arguments in PULLS:
-        yield _row(title, _run(hub, folder, arguments), copied="")
-    for title, arguments in PUSHES:
-        traffic = _run(hub, folder, arguments)
-        copied_bytes = _format_size(traffic.result["copied_bytes"])
-        copied = f"{traffic.result['copied_file_count']} files, {copied_bytes}"
-        yield _row(f"push {title}", traffic, copied=copied)
-
-
-def _row(title: str, traffic: Traffic, *, copied: str) -> tuple[str, str, str, str]:
-    return title, _format_size(traffic.down_bytes), _format_size(traffic.up_bytes), copied
+def _measure(
+    hub: HubUploadServer, folder: Path, title: str, arguments: tuple[str, ...]
+) -> dict[str, Any]:
+    """Run a command in `folder`; return its row."""
+    traffic = _run(hub, folder, arguments)
+    return {
+        "command": title,
+        "down_bytes": traffic.down_bytes,
+        "up_bytes": traffic.up_bytes,
+        "files_copied_on_the_server": traffic.result.get("copied_file_count", ""),
+        "copied_on_the_server_bytes": traffic.result.get("copied_bytes", 0),
+    }
 
 
 def _run(hub: HubUploadServer, folder: Path, arguments: tuple[str, ...]) -> Traffic:

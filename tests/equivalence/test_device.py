@@ -83,7 +83,12 @@ def test_auto_is_cpu_with_a_warning_where_cuda_is_there_and_cannot_compute(
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "chosen"), [(1 << 20, ChosenDevice(CPU)), (8 << 30, ChosenDevice(CUDA, CPU))]
+    ("free_bytes", "chosen"),
+    [
+        (1 << 20, ChosenDevice(CPU)),
+        ((1 << 30) - 1, ChosenDevice(CPU)),
+        (1 << 30, ChosenDevice(CUDA, CPU)),
+    ],
 )
 def test_auto_is_cuda_where_it_has_memory_to_spare(
     free_bytes: int, chosen: ChosenDevice, monkeypatch: pytest.MonkeyPatch
@@ -98,7 +103,7 @@ def test_auto_is_cuda_where_it_has_memory_to_spare(
         []
         if chosen.fallback
         else [
-            "cuda has 0.001 GB of free memory, the check may take 1.1 GB: "
+            f"cuda has {free_bytes / 1e9:.2g} GB of free memory, the check may take 1.1 GB: "
             "this runs on the CPU instead"
         ]
     )

@@ -150,6 +150,13 @@ def test_all_experts_are_kept_where_a_cut_might_not_be_accepted(text: dict[str, 
     assert view.extent.experts is None
 
 
+def test_a_number_of_experts_stays_where_all_are_kept() -> None:
+    values = {"text_config": {"num_hidden_layers": 2, "n_routed_experts": 16}}
+    assert cut_config(values, Extent())["text_config"]["n_routed_experts"] == 16
+    cut = cut_config(values, Extent(experts=4))
+    assert cut["text_config"]["n_routed_experts"] == 4
+
+
 def test_lists_with_one_entry_for_each_layer_are_cut_with_the_layers_and_no_others() -> None:
     values = {
         "model_type": "glm4v",

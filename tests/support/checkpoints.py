@@ -69,6 +69,7 @@ def write_checkpoint(
     weight_shard: int = -1,
     bias_shard: int = -1,
     hole_bytes: int = 0,
+    is_sparse: bool = False,
     seed: int = 0,
     extra_files: Mapping[str, str | bytes] = _NO_FILES,
     sync: bool = False,
@@ -90,6 +91,7 @@ def write_checkpoint(
         bias_shard: position of the shard that has the bias.
         hole_bytes: size of one more tensor, `HOLE`, behind the weight in its shard. It is
             all zeros and takes no space on most file systems.
+        is_sparse: leave all tensors beside the patch embedding as such holes.
         seed: where the random values start.
         extra_files: text or bytes of more files by their paths in the checkpoint. One called
             `README.md` replaces the model card, one called `config.json` the config.
@@ -109,7 +111,9 @@ def write_checkpoint(
             shapes[WEIGHT] = tuple(kernel)
         hole = hole_bytes if WEIGHT in shapes else 0
         name = f"model-{number + 1:05}-of-{shards:05}.safetensors"
-        total_bytes += _write_shard(folder / name, shapes, values=values, hole_bytes=hole)
+        total_bytes += _write_shard(
+            folder / name, shapes, values=values, hole_bytes=hole, is_sparse=is_sparse
+        )
         weight_map |= dict.fromkeys([*shapes, *([HOLE] if hole else [])], name)
     files: dict[str, str | bytes] = {
         INDEX: _json({"metadata": {"total_size": total_bytes}, "weight_map": weight_map}),
@@ -150,7 +154,12 @@ def _filler_shapes(shard: int, values: int, tensors: int | None) -> dict[str, tu
 
 
 def _write_shard(
-    path: Path, shapes: dict[str, tuple[int, ...]], *, values: _Values, hole_bytes: int
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    *,
+    values: _Values,
+    hole_bytes: int,
+    is_sparse: bool,
 ) -> int:
     """Write one shard and return the size of its data."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -167,8 +176,12 @@ def _write_shard(
         file.write(len(header).to_bytes(8, "little") + header)
         for name, shape in shapes.items():
             size = math.prod(shape) * _VALUE_BYTES
-            for block in values.fresh(size) if name in (WEIGHT, BIAS) else values.repeated(size):
-                file.write(block)
+            if name in (WEIGHT, BIAS):
+                file.writelines(values.fresh(size))
+            elif is_sparse:
+                file.seek(size, os.SEEK_CUR)
+            else:
+                file.writelines(values.repeated(size))
         file.truncate(8 + len(header) + end)
     return end
 

@@ -1,69 +1,64 @@
-"""Write the report: as a page to read, and as JSON."""
+"""Write the report: as a page to read, as JSON, and as a picture."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.lib.benchmark.findings import Findings, Goal, Row
+from scripts.lib.benchmark.load import Load
+from scripts.lib.benchmark.picture import draw
 from scripts.lib.results import describe_machine, format_table, format_versions, write_results
 
-Row = dict[str, Any]
-
-_PACKAGES = ("conv2linear", "torch", "safetensors", "compressed-tensors", "typer", "rich")
+_PACKAGES = (
+    "conv2linear",
+    "torch",
+    "safetensors",
+    "huggingface_hub",
+    "hf_xet",
+    "compressed-tensors",
+    "typer",
+    "rich",
+)
 _FORMATS: dict[str, Callable[[float], str]] = {
     "_s": lambda value: f"{value:.2f} s" if abs(value) >= 1 else f"{value * 1e3:.0f} ms",
     "_bytes": lambda value: f"{round(value / 1e6, 1) + 0.0:,.1f} MB",
     "_ratio": lambda value: f"{value:.2f} ×",
 }
+_VERDICTS = {True: "yes", False: "**no**", None: "not measured"}
 
 
-@dataclass(frozen=True)
-class Goal:
-    """A promise of the project: what it allows, and what was measured."""
-
-    promise: str
-    limit: str
-    measured: str
-    is_reached: bool
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table of the report; the keys of its rows end in their unit: `_s`, `_bytes`, `_ratio`."""
-
-    title: str
-    note: str
-    rows: Sequence[Row] = field(default_factory=list)
-
-
-def write_report(
-    folder: Path, *, command: str, goals: Sequence[Goal], sections: Sequence[Section]
-) -> Path:
-    """Write benchmark.md and benchmark.json into `folder`; returns the page."""
-    machine = describe_machine(_PACKAGES) | {"load_at_the_end": os.getloadavg()[0]}
+def write_report(folder: Path, *, command: str, findings: Findings, load: Load) -> Path:
+    """Write benchmark.md, .json, .svg and .png into `folder`; returns the page."""
+    machine = describe_machine(_PACKAGES)
     document = {
         "command": command,
         "machine": machine,
-        "goals": [dataclasses.asdict(goal) for goal in goals],
-        "sections": [dataclasses.asdict(section) for section in sections],
+        "load": dataclasses.asdict(load) | {"is_quiet": load.is_quiet},
+        "goals": [dataclasses.asdict(goal) for goal in findings.goals],
+        "sections": [dataclasses.asdict(section) for section in findings.sections],
+        "bars": [dataclasses.asdict(bar) for bar in findings.bars],
     }
-    page = _page(command, machine, goals, sections)
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in ("svg", "png"):
+        draw(findings.bars, folder / f"benchmark.{suffix}", title=_title(machine, load))
+    page = _page(command, machine, findings, load)
     return write_results(folder, "benchmark", document=document, page=page)
 
 
-def _page(
-    command: str, machine: dict[str, Any], goals: Sequence[Goal], sections: Sequence[Section]
-) -> list[str]:
+def _title(machine: dict[str, Any], load: Load) -> str:
+    return f"{machine['cores']} cores of {machine['cpu']}, {load.describe()}"
+
+
+def _page(command: str, machine: dict[str, Any], findings: Findings, load: Load) -> list[str]:
     lines = [
         "# Benchmark",
         "",
         f"Made by `{command}` on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory_bytes'] / 1e9:.0f} GB of memory, Linux {machine['kernel']} "
-        f"(load at the end {machine['load_at_the_end']:.1f}).",
+        f"{machine['memory_bytes'] / 1e9:.0f} GB of memory, Linux {machine['kernel']}; "
+        f"{load.describe()}.",
         format_versions(machine, _PACKAGES),
         "",
         "Each time is wall clock of a process, the median of several that took turns with the "
@@ -71,14 +66,21 @@ def _page(
         "themselves; *beyond import torch* takes away what a process needs that only imports "
         "torch. Memory is the largest resident set (`ru_maxrss`), mapped files included.",
         "",
+        "![Time of each way, with the fastest and the slowest run](benchmark.svg)",
+        "",
         "## Goals",
         "",
-        *_table([dataclasses.asdict(goal) for goal in goals]),
+        *_goal_table(findings.goals),
     ]
-    for section in sections:
+    for section in findings.sections:
         lines += ["", f"## {section.title}", "", section.note]
         lines += ["", *_table(section.rows)] if section.rows else []
     return lines
+
+
+def _goal_table(goals: Sequence[Goal]) -> list[str]:
+    rows = [(goal.promise, goal.limit, goal.measured, _VERDICTS[goal.is_reached]) for goal in goals]
+    return format_table(("promise", "limit", "measured", "reached"), rows)
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -89,13 +91,11 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _format_head(key: str) -> str:
     for suffix in _FORMATS:
         key = key.removesuffix(suffix)
-    return key.removeprefix("is_").replace("_", " ")
+    return key.replace("_", " ")
 
 
 def _format_cell(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "**no**"
     for suffix, format_value in _FORMATS.items():
         if key.endswith(suffix):
-            return format_value(value)
+            return "" if value is None else format_value(value)
     return str(value)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +66,27 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "report.md")
     with no_hang(), pytest.raises(OutputError):
         write_report(VERIFICATION, tmp_path / "report.md")
+
+
+def test_a_pipe_is_waited_for_that_is_read_slowly(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.md")
+    read = list[str]()
+    descriptor = os.open(tmp_path / "report.md", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, 4096)  # less than a report, which fills it
+    os.set_blocking(descriptor, True)
+
+    def read_slowly() -> None:
+        time.sleep(0.2)
+        with os.fdopen(descriptor, encoding="utf-8") as pipe:
+            read.append(pipe.read())
+
+    reader = threading.Thread(target=read_slowly)
+    reader.start()
+    long = replace(VERIFICATION, checks=(Check("files", Outcome.FAIL, "long " * 20_000),))
+    with no_hang():
+        write_report(long, tmp_path / "report.md")
+        reader.join()
+    assert read == [render_report(long)]
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.md.txt", ".md"])

@@ -14,6 +14,7 @@ from conv2linear.errors import OutputError, SourceChangedError
 from conv2linear.operations.verify.view_folder import ViewFolder
 from conv2linear.plan.engine_view import EngineView, plan_view
 from conv2linear.progress import NoProgress
+from tests.support.progress import SeenProgress
 
 USAGE = namedtuple("USAGE", "total used free")
 
@@ -50,6 +51,15 @@ def test_a_second_engine_gets_the_same_view_and_an_exchange_of_its_own(temporary
         assert folder.exchange() != folder.exchange()
         assert len(list(path.iterdir())) == 2
     assert list(temporary.iterdir()) == []
+
+
+def test_what_is_copied_is_told_with_its_size(temporary: Path) -> None:
+    progress = SeenProgress()
+    with ViewFolder() as folder:
+        path = folder.write(view(), content, checkpoint=None, progress=progress)
+    (step,) = progress.steps
+    assert str(path) in step
+    assert progress.moved_bytes == 40
 
 
 def test_nothing_is_written_where_no_engine_asks(temporary: Path) -> None:

@@ -1,0 +1,132 @@
+"""Peak memory of each command, for shards of very different size, and what the fixed part is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from scripts.lib.benchmark.findings import Findings, Row, Section, at_most
+from scripts.lib.benchmark.hub_process import REPO_ID, serving
+from scripts.lib.benchmark.outputs import CONVERT
+from scripts.lib.benchmark.processes import run
+from scripts.lib.benchmark.sources import Scale
+from scripts.lib.benchmark.start_up import Baseline
+from scripts.lib.benchmark.turns import CONV2LINEAR
+from tests.support.checkpoints import write_checkpoint
+
+_LIMIT_MB = 100
+_ON_THE_CPU = ("--device", "cpu")
+_TORCHLESS = ("restore",)
+_WAYS = (("HTTP", False), ("Xet", True))
+
+
+def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
+    """Run each command once on a checkpoint of one shard, of every size."""
+    peaks = {_format(size): _measure(workdir, size) for size in scale.memory_shard_bytes}
+    peaks[f"{_format(scale.sparse_shard_bytes)}, sparse"] = _measure_sparse(
+        workdir, scale.sparse_shard_bytes
+    )
+    commands = next(iter(peaks.values()))
+    rows: list[Row] = [
+        {
+            "command": command,
+            **{f"{size}_bytes": by_command.get(command) for size, by_command in peaks.items()},
+        }
+        for command in commands
+    ]
+    beyond = {
+        (command, size): peak - (command not in _TORCHLESS) * baseline.import_torch_bytes
+        for size, by_command in peaks.items()
+        for command, peak in by_command.items()
+    }
+    most = max(beyond, key=lambda each: beyond[each])
+    spread_bytes = max(
+        max(each[command] for each in peaks.values() if command in each)
+        - min(each[command] for each in peaks.values() if command in each)
+        for command in commands
+    )
+    goals = [
+        at_most(
+            f"peak memory beyond `import torch`, most ({most[0]}, {most[1]})",
+            _LIMIT_MB,
+            beyond[most] / 1e6,
+            unit="MB",
+        ),
+        at_most(
+            f"the same command, most minus least over shards of {' to '.join(list(peaks)[::2])}",
+            _LIMIT_MB / 4,
+            spread_bytes / 1e6,
+            unit="MB",
+        ),
+    ]
+    note = (
+        f"Peaks with one shard of each size; `import torch` alone has "
+        f"{baseline.import_torch_bytes / 1e6:.0f} MB. A file of the size in the last column is a "
+        "hole but for the patch embedding; it is neither hashed nor sent."
+    )
+    return Findings(goals, [Section("Peak memory", note, rows), _profile()])
+
+
+def _measure(workdir: Path, shard_bytes: int) -> dict[str, int]:
+    """Return the peak of each command, by its name."""
+    source = write_checkpoint(workdir / "source", shards=1, filler_bytes=shard_bytes)
+    out, restored = workdir / "out", workdir / "restored"
+    peaks = {
+        "convert": _peak(*CONVERT.command, source, out),
+        "verify": _peak(*CONV2LINEAR, "verify", out, *_ON_THE_CPU),
+        "restore": _peak(*CONV2LINEAR, "restore", out, restored),
+        "verify --source --checksums": _peak(
+            *CONV2LINEAR, "verify", out, *_ON_THE_CPU, "--source", source, "--checksums"
+        ),
+    }
+    shutil.rmtree(restored)
+    for way, has_xet in _WAYS:
+        with serving(workdir / "hub") as hub:
+            variables = hub.variables(has_xet=has_xet)
+            command = [*CONV2LINEAR, "push", str(out), "org/linear"]
+            peaks[f"push over {way}"] = run(command, variables=variables).peak_bytes
+    with serving(workdir / "hub", source) as hub:
+        for way, has_xet in _WAYS:
+            shutil.rmtree(out)
+            variables = hub.variables(has_xet=has_xet)
+            command = [*CONVERT.command, REPO_ID, str(out)]
+            peaks[f"convert from a Hub over {way}"] = run(command, variables=variables).peak_bytes
+    for folder in (source, out):
+        shutil.rmtree(folder)
+    return peaks
+
+
+def _measure_sparse(workdir: Path, shard_bytes: int) -> dict[str, int]:
+    """Return the peak of each command that need not read every byte."""
+    source = write_checkpoint(workdir / "source", shards=1, hole_bytes=shard_bytes)
+    out, restored = workdir / "out", workdir / "restored"
+    peaks = {
+        "convert": _peak(*CONVERT.command, source, out),
+        "verify": _peak(*CONV2LINEAR, "verify", out, *_ON_THE_CPU),
+        "restore": _peak(*CONV2LINEAR, "restore", out, restored),
+    }
+    for folder in (source, out, restored):
+        shutil.rmtree(folder)
+    return peaks
+
+
+def _peak(*command: str | Path) -> int:
+    return run([str(each) for each in command]).peak_bytes
+
+
+def _profile() -> Section:
+    """Say what a process has in memory after each step of `convert`."""
+    printed = run([sys.executable, "-m", "scripts.lib.benchmark.memory_steps"]).stdout
+    steps = json.loads(printed)
+    rows = [
+        {"after": step, "peak_bytes": peak, "more_bytes": peak - before}
+        for (step, peak), before in zip(steps.items(), [0, *steps.values()], strict=False)
+    ]
+    note = "The largest resident set of one process that takes the steps of `convert` in turn."
+    return Section("What the memory consists of", note, rows)
+
+
+def _format(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:g} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:g} MB"
