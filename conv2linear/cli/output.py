@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from conv2linear.cli.document import error_document, result_document
 from conv2linear.cli.format import format_text
+from conv2linear.cli.interrupts import Interrupts, TerminatedError
 from conv2linear.cli.progress import RichProgress
 from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
@@ -26,10 +26,6 @@ from conv2linear.errors import Conv2LinearError
 _PIPE_WIDTH = 140  # nobody wraps lines in a log
 _NOT_DONE = 2
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the number of the signal
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM arrived."""
 
 
 class Output:
@@ -58,10 +54,14 @@ class Output:
 
         `rerun` says what a run after an interrupted one has to do again, and what not.
         """
-        signal.signal(signal.SIGTERM, _raise_terminated)
+        interrupts = Interrupts()
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed here
         try:
-            with RichProgress(self._err, quiet=self.quiet or self.is_json) as progress:
+            quiet = self.quiet or self.is_json
+            with (
+                interrupts,
+                RichProgress(self._err, quiet=quiet, check=interrupts.check) as progress,
+            ):
                 yield progress
         except typer.Exit:
             raise
@@ -69,8 +69,6 @@ class Output:
             if self.debug:
                 print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
             raise typer.Exit(self._report(error, rerun)) from None
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def result(self, values: Mapping[str, Any], human: RenderableType) -> None:
         """Print the result of a command: `values` as JSON if that was asked for, else `human`.
@@ -131,7 +129,7 @@ class Output:
         """Print an error, and return the exit code that it means."""
         if isinstance(error, Conv2LinearError):
             return self.fail(str(error), error.hint, exit_code=error.exit_code)
-        if isinstance(error, KeyboardInterrupt | _TerminatedError):
+        if isinstance(error, KeyboardInterrupt | TerminatedError):
             code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _TERMINATED
             return self.fail("interrupted", f"run again: {rerun}", exit_code=code)
         if isinstance(error, OSError):
@@ -159,7 +157,3 @@ def _without_token(text: str) -> str:
     from conv2linear.hub.client import redact
 
     return redact(text)
-
-
-def _raise_terminated(number: int, frame: Any) -> None:
-    raise _TerminatedError

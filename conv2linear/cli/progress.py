@@ -33,12 +33,19 @@ class RichProgress:
     Use it as a context manager, and pass it as `progress=`. It draws on `console`, stderr where
     that is None. With `quiet` only warnings are printed. Without bars there is a line where
     something that can be counted begins and ends, and one every `line_s` seconds for all that goes
-    on. In a notebook the bars need ipywidgets.
+    on. In a notebook the bars need ipywidgets. `check` is called with every step and count: what it
+    raises ends the run.
     """
 
     def __init__(
-        self, console: Console | None = None, *, quiet: bool = False, line_s: float = 30
+        self,
+        console: Console | None = None,
+        *,
+        quiet: bool = False,
+        line_s: float = 30,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
+        self._check = check
         self._console = console or Console(stderr=True, highlight=False)
         self._shown: Bars | Lines | None = None
         if not quiet:
@@ -62,6 +69,7 @@ class RichProgress:
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """End the step before and begin the step `name`, which will move `total_bytes`."""
+        self._check()
         with self._lock:
             self._end_step()
             if self._shown is not None:
@@ -69,6 +77,7 @@ class RichProgress:
 
     def advance(self, count_bytes: int) -> None:
         """Count `count_bytes` more that the current step has moved."""
+        self._check()
         with self._lock:
             if self._step is not None:
                 self._step.advance(count_bytes)
@@ -78,6 +87,7 @@ class RichProgress:
         self, name: str, total: int | None = None, unit: str = "bytes"
     ) -> Iterator[Callable[[int], None]]:
         """Show work beside the current step until it is left."""
+        self._check()
         if self._shown is None:
             yield _ignore
             return
