@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.contents import snapshot
 from tests.support.devices import STAND_IN
+from tests.support.installed import need_compressed_tensors, need_model_type
 from tests.support.processes import Finished, RunCli
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     def get(model_type: str = "glm4v", *, quantized: str | None = None, **options: Any) -> Path:
         name = "-".join([model_type, str(quantized), *map(str, sorted(options.items()))])
         if name not in saved:
+            need_model_type(model_type)
             folder = root / str(len(saved))
             if quantized:
+                need_compressed_tensors()
                 from tests.support.quantized_models import save_quantized_model
 
                 saved[name] = save_quantized_model(folder, model_type, kind=quantized, **options)

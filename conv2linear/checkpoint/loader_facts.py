@@ -24,9 +24,9 @@ FIRST_RELEASE = {
     "hyperclovax_vision_v2": "5.18",
 }
 # The last release that was seen to need torchvision before it builds a linear layer: it looks into
-# every module, and so imports those that need it (run without: 5.6, 5.8, 5.11, and 5.24, which
-# needs none).
-LAST_WITH_TORCHVISION = "5.11"
+# every module, and so imports those that need it (run without: 5.6, 5.8, 5.11 to 5.17 and 5.20.2,
+# and 5.21 to 5.24, which need none).
+LAST_WITH_TORCHVISION = "5.20"
 # Model types that no run of `scripts/check_transformers` has loaded with their first release.
 FIRST_RELEASE_READ: frozenset[str] = frozenset()
 # Model types and methods of quantization of which a linear checkpoint was loaded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
+from conv2linear.checkpoint.loader_facts import LAST_WITH_TORCHVISION
 from scripts.lib.results import ROOT
 from tests.support.checkpoints import SMALL_KERNEL, write_checkpoint
 
@@ -65,12 +69,14 @@ def compile_constraints(case: Case) -> None:
     overrides = FOLDER / f"overrides-{case.name}.txt"
     fixed = case.torch if case.torch not in (None, NO_TORCH) else None
     overrides.write_text(f"torch=={fixed}\n" if fixed else "")
+    vision = FOLDER / "torchvision.txt"
+    vision.write_text("torchvision\n")
     common = ["uv", "pip", "compile", "--quiet", "--python-version", case.version]
     common += ["--override", str(overrides), "pyproject.toml"]
     direct = FOLDER / f"direct-{case.name}.txt"
     resolution = ["--resolution", RESOLUTIONS[case.resolution]]
     run([*common, *resolution, "--no-deps", "--output-file", str(direct)])
-    extras = ["--extra", "test", "--constraint", str(direct)]
+    extras = ["--extra", "test", "--constraint", str(direct), str(vision)]
     run([*common, *extras, "--output-file", str(case.constraints)])
 
 
@@ -118,10 +124,17 @@ def try_commands(case: Case) -> None:
 def run_tests(case: Case, tests: Sequence[str]) -> None:
     """Run tests of the clone with the packages of the environment."""
     if case.torch != NO_TORCH:
-        pip_install(case, "--editable", f"{ROOT}[test]")
+        vision = ["torchvision"] if needs_torchvision(case) else []
+        pip_install(case, "--editable", f"{ROOT}[test]", *vision)
     else:
         pip_install(case, "pytest", "hypothesis", "jsonschema")
     run([str(case.environment / "bin" / "python"), "-m", "pytest", "-q", *tests])
+
+
+def needs_torchvision(case: Case) -> bool:
+    """Tell whether the case has a transformers that fuses only where torchvision is installed."""
+    found = re.search(r"^transformers==(.*)$", case.constraints.read_text(), re.M)
+    return bool(found) and Version(found[1]).release[:2] <= Version(LAST_WITH_TORCHVISION).release
 
 
 def build() -> Path:

@@ -18,6 +18,7 @@ from conv2linear.operations.verify.engine import describe_loaded_layer
 from tests.support import forks
 from tests.support.checkpoints import INDEX
 from tests.support.contents import read_files
+from tests.support.installed import need_model_type
 from tests.support.load_in_transformers import load, logits_of
 from tests.support.models import GLM_TYPES, OTHER_TYPES, RANDOM_TYPES, save_model
 
@@ -34,6 +35,7 @@ def test_every_row_of_the_table_is_tested_with_a_real_model() -> None:
 
 @pytest.mark.parametrize("model_type", OTHER_TYPES)
 def test_another_model_type_passes_what_a_glm_passes(model_type: str, tmp_path: Path) -> None:
+    need_model_type(model_type)
     source, linear = save_model(tmp_path / "source", model_type), tmp_path / "linear"
     convert(source, linear, device="cpu")
     before = logits_of(source)

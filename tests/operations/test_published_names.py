@@ -15,6 +15,7 @@ from conv2linear.checkpoint.model_types import MODEL_TYPES, PUBLISHED_NAMES
 from conv2linear.errors import UnsupportedCheckpointError
 from tests.support.contents import hashes
 from tests.support.damage import edit_json
+from tests.support.installed import need_model_type
 from tests.support.models import save_model
 
 VALUES: dict[str, Any] = {"model_type": "vlm", "architectures": ["HCXVisionV2ForCausalLM"]}
@@ -22,6 +23,7 @@ VALUES: dict[str, Any] = {"model_type": "vlm", "architectures": ["HCXVisionV2For
 
 def publish(folder: Path, **values: Any) -> Path:
     """Save a tiny HyperCLOVAX with these values in the config, as the published ones have."""
+    need_model_type("hyperclovax_vision_v2")
     save_model(folder, "hyperclovax_vision_v2")
     edit_json(folder / "config.json", lambda config: config.update(values))
     tower = {"model_type": "qwen2_5_vl"}
