@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.contents import snapshot
 from tests.support.devices import STAND_IN
-from tests.support.installed import need_compressed_tensors, need_model_type
+from tests.support.installed import need_model_type, need_torch
 from tests.support.processes import Finished, RunCli
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             need_model_type(model_type)
             folder = root / str(len(saved))
             if quantized:
-                need_compressed_tensors()
+                need_torch("2.5", "nn.Buffer", of="compressed-tensors")
                 from tests.support.quantized_models import save_quantized_model
 
                 saved[name] = save_quantized_model(folder, model_type, kind=quantized, **options)

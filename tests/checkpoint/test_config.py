@@ -16,6 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from conv2linear.checkpoint.config import enable_fusion, parse_config
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
+from tests.support.installed import need_model_type
 from tests.support.models import GLM_TYPES, TinyModel
 
 
@@ -25,6 +26,7 @@ def text_of(**values: Any) -> str:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_a_size_that_is_left_out_is_what_transformers_takes_for_it(model_type: str) -> None:
+    need_model_type(model_type)
     defaults = CONFIG_MAPPING[model_type]()
     text = defaults.text_config
     if getattr(text, "rope_parameters", None) == {}:  # no model can be made of these defaults

@@ -12,6 +12,7 @@ from conv2linear.checkpoint.config import parse_config
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.refused_types import REFUSED_TYPES, Evidence
 from conv2linear.errors import UnsupportedCheckpointError
+from tests.support.installed import need_transformers_of_the_tables
 from tests.support.models import RANDOM_TYPES
 
 NESTED_TYPES = ("qwen2_5_omni", "qwen3_omni_moe", "colqwen2")
@@ -37,6 +38,7 @@ def test_no_type_is_supported_and_refused() -> None:
 
 
 def test_every_refused_type_is_one_of_transformers() -> None:
+    need_transformers_of_the_tables()
     assert [name for name in REFUSED_TYPES if name not in CONFIG_MAPPING] == []
 
 

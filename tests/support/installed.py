@@ -11,6 +11,8 @@ from packaging.version import Version
 from conv2linear.checkpoint.compatibility import first_release
 from conv2linear.checkpoint.model_types import MODEL_TYPES
 
+_READ_IN = "5.24"  # newer ones must agree: a difference is a fault of the lists
+
 
 def need_model_type(model_type: str) -> None:
     """Skip a test of a model type that came later than the installed transformers."""
@@ -21,17 +23,17 @@ def need_model_type(model_type: str) -> None:
         pytest.skip(f"{model_type} is in transformers from {first} on")
 
 
-def need_compressed_tensors() -> None:
-    """Skip a test of a quantised model where torch has too little for compressed-tensors."""
+def need_transformers_of_the_tables() -> None:
+    """Skip a test that holds what the package lists against the transformers it was read in."""
+    import transformers
+
+    if Version(transformers.__version__) < Version(_READ_IN):
+        pytest.skip(f"the lists are those of transformers {_READ_IN}")
+
+
+def need_torch(release: str, name: str, *, of: str) -> None:
+    """Skip a test that needs a name which torch has from a release on; `of` is what takes it."""
     import torch
 
-    if not hasattr(torch.nn, "Buffer"):
-        pytest.skip("compressed-tensors takes torch.nn.Buffer, which torch has from 2.5 on")
-
-
-def need_accelerator() -> None:
-    """Skip a test of an engine where torch is older than any that engines run on."""
-    import torch
-
-    if not hasattr(torch, "accelerator"):
-        pytest.skip("the engines run on torch.accelerator, which torch has from 2.6 on")
+    if Version(torch.__version__) < Version(release):
+        pytest.skip(f"{of} takes torch.{name}, which torch has from {release} on")

@@ -20,6 +20,7 @@ from conv2linear.checkpoint.quantization.skip_list_edit import (
     plan_skip_list,
 )
 from conv2linear.errors import BadCheckpointError
+from tests.support.installed import need_transformers_of_the_tables
 
 LISTED_METHODS = sorted(name for name, rules in METHODS.items() if rules.choice is Choice.LIST)
 METHODS_WITHOUT_AWQ = [method for method in LISTED_METHODS if method != "awq"]
@@ -139,6 +140,7 @@ def test_a_cache_scheme_alone_is_refused_for_what_it_is() -> None:
 
 
 def test_every_method_of_transformers_has_a_decision() -> None:
+    need_transformers_of_the_tables()
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
     names = {name.removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING}

@@ -16,6 +16,7 @@ from conv2linear.checkpoint.quantization.methods import METHODS
 from conv2linear.checkpoint.quantization.quantization import Quantization
 from conv2linear.checkpoint.quantization.skip_list import covers, ends_soon, exact_entry
 from conv2linear.checkpoint.quantization.skip_list_edit import LOOSE_ENTRY, REGEX_ENTRY
+from tests.support.installed import need_transformers_of_the_tables
 
 NAMES = ["model", "visual", "model.visual", "patch_embed", "linear_proj", "proj", "lm_head", "l"]
 CLASSES = ["Linear", "Module"]
@@ -41,6 +42,7 @@ def is_skipped_by(method: str, entry: str) -> bool:
 @example("")
 @example(REGEX_ENTRY)
 def test_a_list_of_modules_covers_what_transformers_would_not_convert(entry: str) -> None:
+    need_transformers_of_the_tables()
     try:
         expected = not should_convert_module(LINEAR_MODULE, [entry])
     except re.error:

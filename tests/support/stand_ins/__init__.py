@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed import need_accelerator
+from tests.support.installed import need_torch
 
 VERSION = "1.2.3"
 
 
 def install_stand_ins(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let both packages be found in `site`, in this process and in those that it starts."""
-    need_accelerator()
+    need_torch("2.6", "accelerator", of="each engine")
     here = Path(__file__).parent
     site.mkdir()
     for name in ("vllm", "sglang"):
