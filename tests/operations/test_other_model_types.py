@@ -18,7 +18,7 @@ from conv2linear.operations.verify.engine import describe_loaded_layer
 from tests.support import forks
 from tests.support.checkpoints import INDEX
 from tests.support.contents import read_files
-from tests.support.installed import need_model_type
+from tests.support.installed import need_model_type, need_transformers_of_the_tables
 from tests.support.load_in_transformers import load, logits_of
 from tests.support.models import GLM_TYPES, OTHER_TYPES, RANDOM_TYPES, save_model
 
@@ -77,6 +77,7 @@ def test_cosmos3_converts_with_its_shards_in_sub_folders_as_it_is_published(
 def test_a_type_is_refused_whose_layer_transformers_would_leave_random(
     model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_transformers_of_the_tables()
     source = save_model(tmp_path / "source", model_type)
     reason = REFUSED_TYPES[model_type].refusal.reason
     assert reason.endswith("leaves the layer random")

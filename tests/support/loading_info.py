@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import forks
+from tests.support.installed import need_torch
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def read_loading_info(
 
     Raises `AssertionError` with what transformers printed where it does not load it.
     """
+    if as_on_gpu:
+        need_torch("2.5", "nn.Module.set_submodule", of="the quantiser")
     return forks.call(_load, str(checkpoint.resolve()), model_class, as_on_gpu)
 
 

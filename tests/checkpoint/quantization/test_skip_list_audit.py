@@ -19,7 +19,6 @@ from conv2linear.checkpoint.quantization.skip_list_audit import (
     summarise_modules,
 )
 from tests.support.damage import edit_json
-from tests.support.installed import need_torch
 from tests.support.loading_info import read_loading_info
 from tests.support.models import TinyModel
 from tests.support.quantized_models import save_bitsandbytes_model, save_fp8_model
@@ -118,7 +117,6 @@ def test_a_regex_that_would_take_quantised_layers_too_is_not_proposed(
 
 
 def test_fp8_takes_on_a_gpu_what_the_audit_names(tmp_path: Path) -> None:
-    need_torch("2.5", "nn.Module.set_submodule", of="the quantiser")
     skipped = ["lm_head", "blocks.0.attn.qkv", "blocks.1.attn.qkv"]
     listed = ["lm_head", *WRONG_ENTRIES, "model.language_model.layers.1.self_attn.o_proj"]
     folder = save_fp8_model(tmp_path / "model", skipped=skipped, listed=listed)

@@ -18,6 +18,7 @@ from conv2linear.operations.verify.engine import (
 )
 from conv2linear.operations.verify.needs import NotAskedForError
 from conv2linear.operations.verify.subject import Engine, open_subject
+from tests.support.installed import need_transformers_of_the_tables
 from tests.support.models import save_model
 
 LOADED = {
@@ -88,6 +89,7 @@ def test_an_engine_that_leaves_the_layer_random_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """transformers builds a linear layer for qwen2_vl and does not find its weight."""
+    need_transformers_of_the_tables()
     monkeypatch.setitem(
         MODEL_TYPES, "qwen2_vl", ModelType("qwen2_vl", embed_dim=1280, has_bias=False)
     )

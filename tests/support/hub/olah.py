@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.installed import need_olah
+
 _START_TIMEOUT_S = 60.0
 
 
@@ -22,6 +24,7 @@ class Olah:
         self.repositories = folder / "repositories"
         (self.repositories / "models").mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
+        need_olah()
         self._output = folder / "olah.txt"
         self._process = self._start(folder)
         try:
