@@ -134,7 +134,9 @@ def run_tests(case: Case, tests: Sequence[str]) -> None:
 def needs_torchvision(case: Case) -> bool:
     """Tell whether the case has a transformers that fuses only where torchvision is installed."""
     found = re.search(r"^transformers==(.*)$", case.constraints.read_text(), re.M)
-    return bool(found) and Version(found[1]).release[:2] <= Version(LAST_WITH_TORCHVISION).release
+    if found is None:
+        return False
+    return Version(found[1]).release[:2] <= Version(LAST_WITH_TORCHVISION).release
 
 
 def build() -> Path:
