@@ -4,8 +4,15 @@ from __future__ import annotations
 
 PACKAGE = "conv2linear"
 IS_RELEASED = False  # whether the package index has it: the first release sets this
-FROM_INDEX = f"pip install {PACKAGE}"
 FROM_CLONE = "pip install ."
+
+
+def install(package: str) -> str:
+    """Return the command that installs a package from the package index."""
+    return f"pip install {package}"
+
+
+FROM_INDEX = install(PACKAGE)
 
 
 def describe_installation() -> str:

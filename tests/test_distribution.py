@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -18,7 +20,10 @@ from packaging.requirements import Requirement
 from conv2linear.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
+FILES = (
+    *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
+    *("CHANGELOG.md", "CONTRIBUTING.md"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     clone, out = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("dist")
     for name in FILES:
         copy(ROOT / name, clone)
+    copytree(ROOT / "docs", clone / "docs")
     copytree(ROOT / "conv2linear", clone / "conv2linear", ignore=ignore_patterns("__pycache__"))
     for folder in ("tests", "scripts"):
         (clone / folder).mkdir()
@@ -92,13 +98,38 @@ def test_the_metadata_is_complete(built: Distributions) -> None:
     assert metadata.summary
     assert metadata.license_expression == "Apache-2.0"
     assert metadata.license_files == ["LICENSE"]
-    assert metadata.description == (ROOT / "README.md").read_text("utf-8")
+    assert (metadata.description or "").startswith("# conv2linear\n")
     assert metadata.description_content_type == "text/markdown"
     assert str(metadata.requires_python) == ">=3.10"
     classifiers = metadata.classifiers or []
     assert "Typing :: Typed" in classifiers
     assert "Programming Language :: Python :: 3.10" in classifiers
     assert not [each for each in classifiers if each.startswith("License ::")]
+
+
+def links_of(description: str) -> list[str]:
+    return re.findall(r"\]\(([^)]*)\)", description)
+
+
+def test_no_link_of_the_long_description_is_broken_elsewhere(built: Distributions) -> None:
+    """The package index has no files of the repository, and no address of it is known."""
+    description = built.metadata.description or ""
+    assert all(link.startswith(("https://", "#")) for link in links_of(description))
+    assert "source distribution" in description.splitlines()[-1]
+    named = [link for link in links_of((ROOT / "README.md").read_text("utf-8")) if ":" not in link]
+    pages = {link.partition("#")[0] for link in named} - {"", "docs/session.svg"}
+    assert pages <= built.sdist
+
+
+def test_with_an_address_every_link_of_the_long_description_is_kept() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    program = runpy.run_path(str(ROOT / "setup.py"))
+    description = program["describe"](readme, "https://example.org/us/conv2linear/", "1.2.3")
+    assert len(links_of(description)) == len(links_of(readme))
+    assert all(link.startswith(("https://", "#")) for link in links_of(description))
+    base = "https://example.org/us/conv2linear"
+    assert f"]({base}/raw/v1.2.3/docs/session.svg)" in description
+    assert f"]({base}/blob/v1.2.3/docs/engines.md#model-types)" in description
 
 
 def test_every_dependency_of_a_user_has_a_lower_bound(built: Distributions) -> None:

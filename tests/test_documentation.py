@@ -224,6 +224,15 @@ def test_installation_is_said_alike_everywhere() -> None:
     assert installing == {installation.FROM_INDEX, 'pip install "transformers>=5.6"'}
     script = (ROOT / "scripts" / "convert_and_push.py").read_text()
     assert f'dependencies = ["{installation.PACKAGE}"]' in script
+    job = (ROOT / "ci" / "gitlab.yml").read_text()
+    assert f"    CONV2LINEAR_REQUIREMENT: {installation.PACKAGE}\n" in job
+    assert ("until then the address" in job) is not installation.IS_RELEASED
+
+
+def test_no_hint_says_by_itself_how_a_package_is_installed() -> None:
+    """A later change of the command, or of where packages come from, must reach all of them."""
+    texts = {text for text in literals(ROOT / "conv2linear") if "pip install" in text}
+    assert texts == {"pip install ", installation.FROM_CLONE}
 
 
 def test_the_table_of_programs_is_what_the_package_says() -> None:

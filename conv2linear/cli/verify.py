@@ -11,7 +11,7 @@ from rich.table import Table
 
 from conv2linear.cli.format import format_text
 from conv2linear.cli.help import CHECK, REPORT, SOURCE_AND_HUB
-from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers
+from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers, complete_loaders
 from conv2linear.cli.output import Output
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def verify_command(
             metavar="transformers|vllm|sglang",
             help="Load it for real, in a process of its own; several with commas, or again.",
             rich_help_panel=CHECK,
+            autocompletion=complete_loaders,
             show_default=False,
         ),
     ] = None,

@@ -134,6 +134,7 @@ def test_the_build_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
         (["convert", "a", "b", "--har"], ["--hardlink"]),
         (["convert", "a", "b", "--for", "vllm,s"], ["vllm,sglang"]),
         (["engines", "tr"], ["transformers"]),
+        (["verify", "a", "--engine", "v"], ["vllm"]),
     ],
 )
 def test_a_shell_completes_commands_options_and_loaders(

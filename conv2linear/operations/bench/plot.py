@@ -11,6 +11,7 @@ from typing import Any
 
 from conv2linear.errors import Conv2LinearError
 from conv2linear.files.disk_errors import write_errors
+from conv2linear.installation import install
 from conv2linear.operations.bench.bench import Bench
 from conv2linear.operations.bench.measure import Measurement
 from conv2linear.operations.bench.vision_tower import Tower
@@ -44,7 +45,7 @@ def check_plot(path: StrPath) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise Conv2LinearError(
             "a chart needs matplotlib, which is not installed",
-            hint="pip install matplotlib",
+            hint=install("matplotlib"),
         )
     return path
 

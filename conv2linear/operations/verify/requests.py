@@ -7,6 +7,7 @@ import os
 from conv2linear.checkpoint.loaders import Loader
 from conv2linear.engines.detection import installed_engines
 from conv2linear.errors import Conv2LinearError, EngineError, OutputError
+from conv2linear.installation import install
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.sources.folder import Folder
@@ -37,7 +38,7 @@ def _refuse_engine(subject: Subject, engine: Loader) -> None:
         )
     status = next(status for status in installed_engines() if status.name == engine)
     if status.version is None:
-        raise EngineError(f"{engine} is not installed here", hint=f"pip install {engine}")
+        raise EngineError(f"{engine} is not installed here", hint=install(engine))
     # A version decides about transformers; about an engine with a plugin only a run does.
     if engine is Loader.TRANSFORMERS and not status.loads_linear:
         raise EngineError(
