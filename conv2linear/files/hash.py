@@ -7,10 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conv2linear.files.clone import open_regular
-from conv2linear.files.disk_errors import read_errors
-
-_CHUNK_BYTES = 1 << 20
+from conv2linear.files.pieces import read_pieces
 
 
 def hash_file(
@@ -42,15 +39,5 @@ def update_hash(
     on_bytes: Callable[[int], None] | None = None,
 ) -> None:
     """Feed bytes of a file to a digest of hashlib."""
-    with open_regular(path) as file:
-        file.seek(start)
-        left = length
-        while left != 0:
-            with read_errors(path):
-                chunk = file.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
-            if not chunk:
-                break
-            digest.update(chunk)
-            left = None if left is None else left - len(chunk)
-            if on_bytes:
-                on_bytes(len(chunk))
+    for piece in read_pieces(path, start=start, length=length, on_bytes=on_bytes):
+        digest.update(piece)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, constants
 
+from conv2linear.files.hash import hash_file
 from conv2linear.hub.remote import IdKind, read_content_id
 from conv2linear.sources.base import Origin
 
@@ -35,6 +37,17 @@ class LocalFile:
         """Whether the Hub surely keeps its content beside git."""
         is_weights = self.name.endswith(_LARGE_SUFFIX)
         return self.size_bytes > (0 if is_weights else _MAX_REGULAR_BYTES)
+
+    def hash(self, *, on_bytes: Callable[[int], None]) -> None:
+        """Hash it; `on_bytes` is told how many more bytes are, and what it raises ends that.
+
+        Clients up to 1.x have hashed it when they were given it, and tell nothing of it.
+        """
+        info = self.operation.upload_info
+        if getattr(info, "is_hashed", True):
+            on_bytes(info.size)
+        else:
+            info.sha256 = bytes.fromhex(hash_file(self.path, on_bytes=on_bytes))
 
     def mark_uploaded(self) -> None:
         """Note for the client that the Hub has its content, as a large file.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 from conv2linear.errors import CheckFailedError
 from conv2linear.files.disk_errors import read_errors, write_errors
 from conv2linear.hub.commit import LocalFile
-from conv2linear.hub.remote import IdKind, RemoteFile, id_kind_of, read_content_id
+from conv2linear.hub.remote import RemoteFile, id_kind_of, read_content_id
 from conv2linear.hub.repository import open_repository
+from conv2linear.parallel import default_workers, map_parallel
 from conv2linear.sources.base import Origin
 from conv2linear.sources.folder import Folder
 
@@ -53,15 +55,30 @@ class Outgoing:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 source.fetch(name, path, scratch=self.scratch, on_bytes=on_bytes)
 
-    def same_as(self, remote: Mapping[str, RemoteFile], names: Collection[str]) -> frozenset[str]:
+    def same_as(
+        self,
+        remote: Mapping[str, RemoteFile],
+        names: Collection[str],
+        *,
+        on_bytes: Callable[[int], None],
+    ) -> frozenset[str]:
         """Hash the files of these names, and return which are the same on the Hub."""
-        return frozenset(
-            name
-            for name in names
-            if self._content_id(name, remote[name].id_kind) == remote[name].content_id
-        )
 
-    def open(self, name: str, *, expected: str | None) -> LocalFile:
+        def is_same(name: str, on_bytes: Callable[[int], None]) -> bool:
+            path, file = self.path(name), remote[name]
+            with read_errors(path):
+                found = read_content_id(path, id_kind=file.id_kind, on_bytes=on_bytes)
+            return found == file.content_id
+
+        ordered = sorted(names)
+        same = map_parallel(
+            is_same, ordered, workers=default_workers(), on_bytes=on_bytes, finish_earlier=True
+        )
+        return frozenset(compress(ordered, same))
+
+    def open(
+        self, name: str, *, expected: str | None, on_bytes: Callable[[int], None]
+    ) -> LocalFile:
         """Hash a file for a commit; `expected` is the content id that it must have, if any.
 
         Raises `CheckFailedError` where it has another one.
@@ -69,14 +86,10 @@ class Outgoing:
         path = self.path(name)
         with read_errors(path):
             file = LocalFile(name, path)
+            file.hash(on_bytes=on_bytes)
             if expected is not None and file.content_id(id_kind_of(expected)) != expected:
                 raise CheckFailedError(
                     f"{name} is not what was converted: expected content {expected}",
                     hint="it has changed since: convert again",
                 )
         return file
-
-    def _content_id(self, name: str, id_kind: IdKind) -> str:
-        path = self.path(name)
-        with read_errors(path):
-            return read_content_id(path, id_kind=id_kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from conv2linear.hub.commit import CommitFile, CommitMessage, LocalFile, Publish
 from conv2linear.hub.outgoing import Outgoing
 from conv2linear.hub.remote import IdKind, RemoteFile
 from conv2linear.hub.target import HubTarget
+from conv2linear.parallel import default_workers, map_parallel
 from conv2linear.paths import StrPath, parse_path
 from conv2linear.plan.push import PushPlan, choose_base, refuse_disclosure, refuse_moved_branch
 from conv2linear.plan.push_inputs import Destination, PushInputs, SourceAccess
-from conv2linear.plan.transfer import Transfer, names_to_hash
+from conv2linear.plan.transfer import Operation, Transfer, names_to_hash
 from conv2linear.progress import RecordedProgress
 from conv2linear.record.converted import complete_manifest, read_manifest
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES, is_extended
@@ -100,7 +101,9 @@ def look(publication: Publication) -> PushInputs:
         name: publication.outgoing.size_bytes(name) for name in publication.outgoing.folder.files
     }
     to_hash = names_to_hash(sizes, source=source, existing=existing)
-    same = publication.outgoing.same_as(existing, to_hash)
+    hashed_bytes = sum(sizes[name] for name in to_hash)
+    with publication.progress.beside("hash", hashed_bytes or None) as on_bytes:
+        same = publication.outgoing.same_as(existing, to_hash, on_bytes=on_bytes)
     if base.commit_sha and _has_attributes(publication, existing, base.commit_sha):
         same |= {GIT_ATTRIBUTES}
     return PushInputs(
@@ -196,13 +199,21 @@ def open_files(publication: Publication, plan: PushPlan) -> list[CommitFile]:
 
     Raises `CheckFailedError` for a file that is not what was converted.
     """
-    origin = publication.manifest.source
-    return [
-        ServerCopy(operation.name, origin)
-        if operation.kind is Transfer.COPY and origin
-        else publication.outgoing.open(operation.name, expected=operation.content_id)
-        for operation in plan.pending
-    ]
+    outgoing, origin = publication.outgoing, publication.manifest.source
+
+    def open_one(operation: Operation, on_bytes: Callable[[int], None]) -> CommitFile:
+        if operation.kind is Transfer.COPY and origin:
+            return ServerCopy(operation.name, origin)
+        return outgoing.open(operation.name, expected=operation.content_id, on_bytes=on_bytes)
+
+    publication.progress.step("hash", plan.uploaded_bytes)
+    return map_parallel(
+        open_one,
+        plan.pending,
+        workers=default_workers(),
+        on_bytes=publication.progress.advance,
+        finish_earlier=True,
+    )
 
 
 def upload(

@@ -72,7 +72,13 @@ def compare_files(
         record, path = item
         refuse_other_hash(record, hash_file(path, on_bytes=on_bytes))
 
-    map_parallel(check, hashed, workers=staging.options.workers, progress=progress)
+    map_parallel(
+        check,
+        hashed,
+        workers=staging.options.workers,
+        on_bytes=progress.advance,
+        finish_earlier=True,
+    )
     return tuple(file.name for file in files if records[file.name].sha256 is None)
 
 

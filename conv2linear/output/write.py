@@ -13,7 +13,7 @@ from conv2linear.output.preflight import linked_path
 from conv2linear.output.staging import Staging
 from conv2linear.parallel import Returned, map_parallel, run_beside
 from conv2linear.plan.actions import Action, PlannedFile
-from conv2linear.progress import NoProgress, RecordedProgress
+from conv2linear.progress import RecordedProgress
 from conv2linear.sources.base import Repository, check_unchanged, partial_download_name
 
 _JOURNALED_BYTES = 1 << 20  # writing a smaller file again is faster than syncing a note of it
@@ -60,7 +60,7 @@ def write_contents(
     written = _Written(progress, total_bytes, then="hash and flush" if is_remote else "flush")
     workers = staging.options.workers
     try:
-        map_parallel(write, remaining, workers=workers, progress=written, stop=stop)
+        map_parallel(write, remaining, workers=workers, on_bytes=written.advance, stop=stop)
     finally:
         progress.warn_all(repository.warnings)
 
@@ -96,7 +96,7 @@ def write_texts(
             staging.write_text(file.name, texts[file.name])
 
 
-class _Written(NoProgress):
+class _Written:
     """Counts bytes of the current step, and once all have come, begins the step `then`.
 
     By then they are with the system; how long it takes to bring them to the disk, nobody knows.

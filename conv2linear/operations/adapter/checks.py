@@ -23,7 +23,7 @@ from conv2linear.operations.adapter.subject import (
 )
 from conv2linear.operations.verify.equivalence import require_step
 from conv2linear.operations.verify.needs import SkippedError, need_record
-from conv2linear.operations.verify.source_bytes import compare_file
+from conv2linear.operations.verify.source_bytes import compare_file, run_comparisons
 from conv2linear.operations.verify.subject import Subject
 from conv2linear.plan.adapter import move_config
 from conv2linear.record.git_attributes import GIT_ATTRIBUTES
@@ -241,8 +241,9 @@ def _compare_other_files(subject: Subject, ours: Repository, theirs: Repository)
     for name in sorted(found ^ expected):
         where = "the source does not have it" if name in found else "the source has it"
         raise CheckFailedError(f"{name}: {where}")
-    for name in sorted(found):
-        compare_file(ours, theirs, name, on_bytes=subject.options.progress.advance)
+    run_comparisons(
+        subject.options, [c for n in sorted(found) for c in compare_file(ours, theirs, n)]
+    )
     return len(found)
 
 

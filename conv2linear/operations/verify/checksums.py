@@ -43,7 +43,8 @@ def hash_files(subject: Subject) -> dict[str, str]:
         partial(_hash, subject.repository),
         files,
         workers=subject.options.workers,
-        progress=subject.options.progress,
+        on_bytes=subject.options.progress.advance,
+        finish_earlier=True,
     )
     return {info.name: value for info, value in zip(files, hashes, strict=True)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
@@ -12,9 +13,8 @@ from conv2linear.checkpoint.header import Header
 from conv2linear.checkpoint.json_text import find
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import need_linear, need_source
-from conv2linear.operations.verify.source_bytes import compare_file, compare_shard
+from conv2linear.operations.verify.source_bytes import compare_file, compare_shard, run_comparisons
 from conv2linear.operations.verify.subject import Options, Subject
-from conv2linear.parallel import map_parallel
 from conv2linear.plan.actions import Action
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.plan.edits import find_config_difference, repeat_model_card
@@ -160,20 +160,12 @@ def _compare_bytes(
     options: Options, checkpoint: Checkpoint, source: Checkpoint, files: Sequence[str]
 ) -> None:
     """Compare all tensors, and these other files, byte for byte."""
-    shards, progress = sorted(checkpoint.headers), options.progress
-    total_bytes = sum(checkpoint.files[name].size_bytes for name in [*shards, *files])
-    progress.step("compare with the source", total_bytes)
-    map_parallel(
-        lambda name, on_bytes: compare_shard(checkpoint, source, name, on_bytes=on_bytes),
-        shards,
-        workers=options.workers,
-        progress=progress,
-    )
-    map_parallel(
-        lambda name, on_bytes: compare_file(
-            checkpoint.repository, source.repository, name, on_bytes=on_bytes
+    comparisons = [
+        *chain.from_iterable(
+            compare_shard(checkpoint, source, name) for name in sorted(checkpoint.headers)
         ),
-        files,
-        workers=options.workers,
-        progress=progress,
-    )
+        *chain.from_iterable(
+            compare_file(checkpoint.repository, source.repository, name) for name in files
+        ),
+    ]
+    run_comparisons(options, comparisons)

@@ -2,14 +2,15 @@
 
 As few bytes as possible are read: none of two hard links of one file, none where the Hub lists the
 same hash for both, and of a source on the Hub none where it lists a hash that settles the question.
-For a file on the Hub the listed hash counts, not what a cache holds of it.
+For a file on the Hub the listed hash counts, not what a cache holds of it. What has to be read on
+both sides is compared as it is: two hashes would say no more, and take several times as long.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,52 +18,129 @@ from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.header import LENGTH_BYTES, Header
 from conv2linear.errors import CheckFailedError
 from conv2linear.files.hash import update_hash
+from conv2linear.files.pieces import count_same, find_difference
 from conv2linear.hub.remote import id_kind_of, read_content_id
+from conv2linear.operations.verify.subject import Options
+from conv2linear.parallel import map_parallel
 from conv2linear.sources.base import FileInfo, Repository
 
-_CHUNK_BYTES = 1 << 20
+_PART_BYTES = 64 << 20  # of one file, for one thread: all threads end at about the same time
+_CHUNK_BYTES = 4 << 20  # of a file on the Hub, in one request
+
+OnBytes = Callable[[int], None]
 
 
-def compare_shard(
-    checkpoint: Checkpoint, source: Checkpoint, shard: str, *, on_bytes: Callable[[int], None]
-) -> None:
-    """Check that the tensors of a shard have the source's bytes, wherever they lie in the file.
+@dataclass(frozen=True)
+class Comparison:
+    """Something to compare, for which `size_bytes` of the checkpoint are read.
 
-    Both headers name the same tensors, with the same sizes. Raises `CheckFailedError`.
+    `run` is given what counts them, and raises `CheckFailedError` where they are not the source's.
+    """
+
+    size_bytes: int
+    run: Callable[[OnBytes], None]
+
+
+def compare_shard(checkpoint: Checkpoint, source: Checkpoint, shard: str) -> Iterator[Comparison]:
+    """Yield what shows that the tensors of a shard have the source's bytes, wherever they lie.
+
+    Both headers name the same tensors, with the same sizes.
     """
     ours, theirs = checkpoint.files[shard], source.files[shard]
     header, other = checkpoint.headers[shard], source.headers[shard]
     if _has_same_id(ours, theirs):
-        on_bytes(ours.size_bytes)
-    elif _is_local(ours) and theirs.sha256 and ours.path and _have_same_offsets(header, other):
-        # The source's own header in front of our data must give the source's hash.
-        digest = hashlib.sha256(len(other.raw).to_bytes(LENGTH_BYTES, "little") + other.raw)
-        update_hash(digest, ours.path, start=header.data_start, on_bytes=on_bytes)
-        if digest.hexdigest() != theirs.sha256:
-            raise CheckFailedError(f"{shard}: the tensors' bytes are not those of the source")
-    elif _is_one_file(ours, theirs):
-        on_bytes(ours.size_bytes)
-    else:
-        _compare_tensors(checkpoint, source, shard, on_bytes)
+        return
+    if _is_local(ours) and theirs.sha256 and ours.path and _have_same_offsets(header, other):
+        yield _hash_under_header(ours, header, source=other, sha256=theirs.sha256)
+    elif not _is_one_file(ours, theirs):
+        for span in _adjacent_tensors(header, other):
+            for part in _split(span):
+                yield _compare_tensors(checkpoint, source, shard, part)
 
 
-def compare_file(
-    ours: Repository, theirs: Repository, name: str, *, on_bytes: Callable[[int], None]
-) -> None:
-    """Check that a file has the source's bytes. Raises `CheckFailedError`."""
+def compare_file(ours: Repository, theirs: Repository, name: str) -> Iterator[Comparison]:
+    """Yield what shows that a file has the source's bytes.
+
+    Raises `CheckFailedError` where their sizes differ.
+    """
     one, two = ours.files[name], theirs.files[name]
     if one.size_bytes != two.size_bytes:
         raise CheckFailedError(f"{name} has {one.size_bytes} bytes, the source {two.size_bytes}")
-    whole = _Span(0, 0, one.size_bytes)
     if _has_same_id(one, two):
-        on_bytes(one.size_bytes)
-    elif _is_local(one) and one.path and two.content_id is not None:
-        found = read_content_id(one.path, id_kind=id_kind_of(two.content_id))
-        on_bytes(one.size_bytes)
-        if found != two.content_id:
+        return
+    if _is_local(one) and two.content_id is not None:
+        yield _compare_content_id(one, two.content_id)
+        return
+    for part in _split(_Span(0, 0, one.size_bytes)):
+        yield _compare_part(ours, theirs, name, part)
+
+
+def run_comparisons(options: Options, comparisons: Sequence[Comparison]) -> None:
+    """Compare on several threads; of several differences it is always the first that is raised."""
+    options.progress.step(
+        "compare with the source", sum(comparison.size_bytes for comparison in comparisons)
+    )
+    map_parallel(
+        lambda comparison, on_bytes: comparison.run(on_bytes),
+        comparisons,
+        workers=options.workers,
+        on_bytes=options.progress.advance,
+        finish_earlier=True,
+    )
+
+
+class _Span(NamedTuple):
+    """The same bytes in two files: where they begin in each, and how many they are."""
+
+    ours: int
+    theirs: int
+    length: int
+
+
+def _hash_under_header(
+    ours: FileInfo, header: Header, *, source: Header, sha256: str
+) -> Comparison:
+    """Hash the source's own header in front of our data, which must give the source's hash."""
+    path, size = ours.path, ours.size_bytes - header.data_start
+
+    def run(on_bytes: OnBytes) -> None:
+        digest = hashlib.sha256(len(source.raw).to_bytes(LENGTH_BYTES, "little") + source.raw)
+        if path is not None:
+            update_hash(digest, path, start=header.data_start, on_bytes=on_bytes)
+        if digest.hexdigest() != sha256:
+            raise CheckFailedError(f"{ours.name}: the tensors' bytes are not those of the source")
+
+    return Comparison(size, run)
+
+
+def _compare_content_id(ours: FileInfo, content_id: str) -> Comparison:
+    def run(on_bytes: OnBytes) -> None:
+        assert ours.path is not None  # of a folder
+        found = read_content_id(ours.path, id_kind=id_kind_of(content_id), on_bytes=on_bytes)
+        if found != content_id:
+            raise CheckFailedError(f"{ours.name} is not that of the source")
+
+    return Comparison(ours.size_bytes, run)
+
+
+def _compare_tensors(
+    checkpoint: Checkpoint, source: Checkpoint, shard: str, part: _Span
+) -> Comparison:
+    def run(on_bytes: OnBytes) -> None:
+        same = _count_same(checkpoint.repository, source.repository, shard, part, on_bytes)
+        if same is not None:
+            name = _tensor_at(checkpoint.headers[shard], part.ours + same)
+            raise CheckFailedError(f"{shard}: tensor {name!r} is not that of the source")
+
+    return Comparison(part.length, run)
+
+
+def _compare_part(ours: Repository, theirs: Repository, name: str, part: _Span) -> Comparison:
+    def run(on_bytes: OnBytes) -> None:
+        if _count_same(ours, theirs, name, part, on_bytes) is not None:
             raise CheckFailedError(f"{name} is not that of the source")
-    elif _find_difference(ours, theirs, name, span=whole, on_bytes=on_bytes) is not None:
-        raise CheckFailedError(f"{name} is not that of the source")
+
+    return Comparison(part.length, run)
 
 
 def _has_same_id(one: FileInfo, two: FileInfo) -> bool:
@@ -81,63 +159,52 @@ def _is_one_file(one: FileInfo, two: FileInfo) -> bool:
     return one.path.samefile(two.path)
 
 
-class _Span(NamedTuple):
-    """The same bytes in two files: where they begin in each, and where they end in ours."""
-
-    ours: int
-    theirs: int
-    end: int
-
-
 def _have_same_offsets(one: Header, two: Header) -> bool:
     return all(
         info.data_offsets == two.tensors[name].data_offsets for name, info in one.tensors.items()
     )
 
 
-def _compare_tensors(
-    checkpoint: Checkpoint, source: Checkpoint, shard: str, on_bytes: Callable[[int], None]
-) -> None:
-    ours, theirs = checkpoint.repository, source.repository
-    for tensors in _adjacent_tensors(checkpoint.headers[shard], source.headers[shard]):
-        spans = list(tensors.values())
-        span = spans[0]._replace(end=spans[-1].end)
-        place = _find_difference(ours, theirs, shard, span=span, on_bytes=on_bytes)
-        if place is not None:
-            number = bisect_right([each.ours for each in spans], place) - 1
-            name = list(tensors)[number]
-            raise CheckFailedError(f"{shard}: tensor {name!r} is not that of the source")
-
-
-def _adjacent_tensors(header: Header, other: Header) -> Iterator[dict[str, _Span]]:
-    """Group the tensors that follow each other in both files, so that long pieces are read.
+def _adjacent_tensors(header: Header, other: Header) -> Iterator[_Span]:
+    """Join the tensors that follow each other in both files, so that long parts are read.
 
     There are no gaps between the tensors of a file: tensors that are neighbours here are
     neighbours in the other file too if both have moved by the same distance.
     """
-    spans: dict[str, _Span] = {}
-    for name in sorted(header.tensors, key=lambda name: header.tensors[name].data_offsets):
-        (start, end), (theirs, _) = header.byte_range(name), other.byte_range(name)
-        spans[name] = _Span(start, theirs, end)
-    for _, group in groupby(spans.items(), key=lambda item: item[1].theirs - item[1].ours):
-        yield dict(group)
+    ranges = [(header.byte_range(name), other.byte_range(name)[0]) for name in header.tensors]
+    for distance, group in groupby(sorted(ranges), key=lambda each: each[1] - each[0][0]):
+        joined = [ours for ours, _ in group]
+        start, end = joined[0][0], joined[-1][1]
+        yield _Span(start, start + distance, end - start)
 
 
-def _find_difference(
-    ours: Repository,
-    theirs: Repository,
-    name: str,
-    *,
-    span: _Span,
-    on_bytes: Callable[[int], None],
+def _split(span: _Span) -> Iterator[_Span]:
+    for done in range(0, span.length, _PART_BYTES):
+        length = min(_PART_BYTES, span.length - done)
+        yield _Span(span.ours + done, span.theirs + done, length)
+
+
+def _tensor_at(header: Header, place: int) -> str:
+    """Return the name of the tensor that has the byte at this place of the file."""
+    ranges = ((name, header.byte_range(name)) for name in header.tensors)
+    return next(name for name, (start, end) in ranges if start <= place < end)
+
+
+def _count_same(
+    ours: Repository, theirs: Repository, name: str, span: _Span, on_bytes: OnBytes
 ) -> int | None:
-    """Return the first place in our file whose byte differs or is missing, None without one."""
-    for start in range(span.ours, span.end, _CHUNK_BYTES):
-        length = min(_CHUNK_BYTES, span.end - start)
-        one = ours.read(name, start, length)
-        two = theirs.read(name, span.theirs + start - span.ours, length)
-        if one != two or len(one) != length:
-            pairs = enumerate(zip(one, two, strict=False))
-            return start + next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
+    """Return how many bytes of a span are the same from its beginning on, None where all are."""
+    one, two = (each.local_path(name, on_bytes=lambda _: on_bytes(0)) for each in (ours, theirs))
+    if one is not None and two is not None:
+        starts = (span.ours, span.theirs)
+        return find_difference(one, two, starts=starts, length=span.length, on_bytes=on_bytes)
+    for same in range(0, span.length, _CHUNK_BYTES):
+        length = min(_CHUNK_BYTES, span.length - same)
+        pieces = (
+            ours.read(name, span.ours + same, length),
+            theirs.read(name, span.theirs + same, length),
+        )
+        if pieces[0] != pieces[1] or len(pieces[0]) != length:
+            return same + count_same(*pieces)
         on_bytes(length)
     return None
