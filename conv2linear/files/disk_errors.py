@@ -16,13 +16,17 @@ def read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        is_refused = error.errno in NOT_ALLOWED
-        raise SourceUnreadableError(
-            f"{_place(error, path)}: cannot be read: {error.strerror or error}",
-            hint="give this user the right to read it"
-            if is_refused
-            else "the disk or the network share may be at fault: does `cat` read it?",
-        ) from error
+        raise as_read_error(error, path) from error
+
+
+def as_read_error(error: OSError, path: str | os.PathLike[str]) -> SourceUnreadableError:
+    """Return the `SourceUnreadableError` that says what an `OSError` of reading `path` means."""
+    return SourceUnreadableError(
+        f"{_place(error, path)}: cannot be read: {error.strerror or error}",
+        hint="give this user the right to read it"
+        if error.errno in NOT_ALLOWED
+        else "the disk or the network share may be at fault: does `cat` read it?",
+    )
 
 
 @contextlib.contextmanager

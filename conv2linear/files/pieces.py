@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from conv2linear.files.clone import open_regular
-from conv2linear.files.disk_errors import read_errors
+from conv2linear.files.disk_errors import as_read_error
 
 _PIECE_BYTES = 256 << 10  # two of them stay in the cache that a core has of its own
 _TELL_EVERY_S = 0.05  # to tell of each piece would take about as long as to read it
@@ -29,18 +29,21 @@ def read_pieces(
     `BadCheckpointError`, as `open_regular` does.
     """
     buffer, left = bytearray(_PIECE_BYTES), length
+    whole = memoryview(buffer)
     untold_bytes, told_s = 0, time.monotonic()
     with open_regular(path) as file:
         file.seek(start)
         while left is None or left > 0:
-            wanted = _PIECE_BYTES if left is None else min(left, _PIECE_BYTES)
-            with read_errors(path):
-                count = _fill(file, memoryview(buffer)[:wanted])
+            view = whole if left is None or left >= _PIECE_BYTES else whole[:left]
+            try:
+                count = _fill(view, file)
+            except OSError as error:  # no context manager: it takes a while, for each piece
+                raise as_read_error(error, path) from error
             if count:
                 yield buffer if count == _PIECE_BYTES else buffer[:count]
             left = None if left is None else left - count
             untold_bytes += count
-            is_over = count < wanted or left == 0
+            is_over = count < len(view) or left == 0
             if on_bytes and (is_over or time.monotonic() - told_s >= _TELL_EVERY_S):
                 on_bytes(untold_bytes)
                 untold_bytes, told_s = 0, time.monotonic()
@@ -80,9 +83,9 @@ def count_same(one: bytes | bytearray, two: bytes | bytearray) -> int:
     return next((number for number, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
-def _fill(file: FileIO, buffer: memoryview) -> int:
+def _fill(buffer: memoryview, file: FileIO) -> int:
     """Read until a buffer is full or the file ends; return how many bytes that were."""
-    filled = 0
+    filled = file.readinto(buffer)
     while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
         filled += count
     return filled
