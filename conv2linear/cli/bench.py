@@ -91,7 +91,7 @@ def bench_command(
         result = bench(checkpoint, device=device, dtype=dtype, limits=limits, progress=progress)
         if plot is not None:
             plot_bench(result, plot)
-    output.result({**result.to_dict(), "plot": plot}, _report(result, plot))
+    output.result({**result.to_dict(), "plot": plot}, _report(result, plot), is_timed=True)
 
 
 def _report(bench: Bench, plot: Path | None) -> Group:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from conv2linear.cli.adapter import conversion_rows
-from conv2linear.cli.format import format_bytes
+from conv2linear.cli.format import format_bytes, format_command
 from conv2linear.cli.help import CHECK, OUTPUT
 from conv2linear.cli.options import (
     Debug,
@@ -27,6 +28,7 @@ from conv2linear.cli.output import Output, key_value_table
 
 if TYPE_CHECKING:
     from conv2linear.equivalence.outcome import Equivalence
+    from conv2linear.operations.adapter.convert import AdapterConversion
     from conv2linear.operations.conversion import Conversion
     from conv2linear.plan.adapter import AdapterPlan
     from conv2linear.plan.convert import ConversionPlan
@@ -117,6 +119,7 @@ def convert_command(
         if dry_run:
             plan = plan_conversion(source, out=out, **options)
             values, rows = plan.to_dict(), _plan_rows(plan, out)
+            next_command = None
         else:
             conversion = convert(
                 source,
@@ -125,7 +128,21 @@ def convert_command(
                 **options,
             )
             values, rows = conversion.to_dict(), _rows(conversion)
-    output.result({"dry_run": dry_run, **values}, key_value_table(*rows))
+            next_command = _next_command(conversion)
+    output.result(
+        {"dry_run": dry_run, **values},
+        key_value_table(*rows),
+        is_timed=not dry_run,
+        next_command=next_command,
+    )
+
+
+def _next_command(conversion: Conversion | AdapterConversion) -> str | None:
+    """Return the command that compares every byte with the source."""
+    from conv2linear.operations.verify.subject import RECORDED  # not for --help
+
+    source = RECORDED if conversion.manifest.source else Path(conversion.source)
+    return format_command("verify", conversion.out, "--source", source)
 
 
 def _plan_rows(plan: ConversionPlan | AdapterPlan, out: str) -> list[tuple[str, str]]:
@@ -142,7 +159,7 @@ def _plan_rows(plan: ConversionPlan | AdapterPlan, out: str) -> list[tuple[str, 
     return [*rows, *describe(plan.compatibility)]
 
 
-def _rows(conversion: Conversion) -> list[tuple[str, str]]:
+def _rows(conversion: Conversion | AdapterConversion) -> list[tuple[str, str]]:
     from conv2linear.checkpoint.compatibility import describe  # not for --help
     from conv2linear.operations.adapter.convert import AdapterConversion
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from conv2linear.text import format_bytes as format_bytes
 from conv2linear.text import printable_line
 
@@ -25,6 +28,19 @@ def format_clock(seconds: float) -> str:
 def format_duration(seconds: float) -> str:
     """Format how long something took."""
     return f"{seconds:.1f} s" if seconds < 60 else format_clock(seconds)
+
+
+def format_command(verb: str, *words: str | Path) -> str | None:
+    """Write a command of this program as a shell takes it; None where no terminal shows it whole.
+
+    A path is never taken for an option or for the name of something else.
+    """
+    texts = [
+        f"./{word}" if isinstance(word, Path) and str(word)[0] not in "/." else str(word)
+        for word in words
+    ]
+    command = shlex.join(["conv2linear", verb, *texts])
+    return command if command.isprintable() else None
 
 
 def format_text(text: str) -> str:

@@ -6,23 +6,26 @@ import contextlib
 import json
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from conv2linear.cli.document import error_document, result_document
-from conv2linear.cli.format import format_text
+from conv2linear.cli.format import format_duration, format_text
 from conv2linear.cli.interrupts import Interrupts, TerminatedError
 from conv2linear.cli.progress import RichProgress
 from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
 
+NAME_STYLE, NAME_PADDING = "bold cyan", 2  # of the first column of a table
 _PIPE_WIDTH = 140  # nobody wraps lines in a log
 _NOT_DONE = 2
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the number of the signal
@@ -43,6 +46,7 @@ class Output:
         debug: bool = False,
     ) -> None:
         self.command, self.is_json, self.quiet, self.debug = command, json, quiet, debug
+        self._begun_s = time.monotonic()
         self._has_document = False  # on stdout, which gets one and no other
         is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
         self._out = Console(highlight=False, width=None if is_given else _PIPE_WIDTH)
@@ -70,16 +74,28 @@ class Output:
                 print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
             raise typer.Exit(self._report(error, rerun)) from None
 
-    def result(self, values: Mapping[str, Any], human: RenderableType) -> None:
+    def result(
+        self,
+        values: Mapping[str, Any],
+        human: Table | Group,
+        *,
+        is_timed: bool = False,
+        next_command: str | None = None,
+    ) -> None:
         """Print the result of a command: `values` as JSON if that was asked for, else `human`.
 
         `values` are what `Result.to_dict` gives; an option of the command line may join them.
+        `human` is a table with names in its first column, or ends with one. Below it stands how
+        long the command took, if `is_timed`, and what to run next, whole and on one line.
         """
         try:
             if self.is_json:
                 self._print_document(result_document(self.command, values))
             else:
                 self._print_result(human)
+                took_s = time.monotonic() - self._begun_s
+                closing = {"took": format_duration(took_s) if is_timed else None}
+                self._print_closing(human, {**closing, "next": next_command})
             sys.stdout.flush()
         except OSError as error:
             self.unwritten(error)
@@ -125,6 +141,14 @@ class Output:
             self._out.print(human)
         print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
+    def _print_closing(self, human: Table | Group, values: Mapping[str, str | None]) -> None:
+        """Print values below a table, in line with it; none of them is wrapped or cut off."""
+        width = _name_width(human)
+        for name, value in values.items():
+            if value is not None:
+                line = Text.assemble((name.ljust(width), NAME_STYLE), value)
+                self._out.print(line, soft_wrap=True)
+
     def _report(self, error: BaseException, rerun: str) -> int:
         """Print an error, and return the exit code that it means."""
         if isinstance(error, Conv2LinearError):
@@ -142,12 +166,19 @@ class Output:
 
 def key_value_table(*rows: tuple[str, str]) -> Table:
     """Lay out rows of a name and its value in two columns; neither is read as markup."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold cyan", no_wrap=True)
+    table = Table.grid(padding=(0, NAME_PADDING))
+    table.add_column(style=NAME_STYLE, no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(escape(name), escape(format_text(value)))
     return table
+
+
+def _name_width(human: RenderableType) -> int:
+    """Return how wide the first column of a table is, with what separates it from the next."""
+    table = human.renderables[-1] if isinstance(human, Group) else human
+    names = table.columns[0].cells if isinstance(table, Table) else ()
+    return max((len(str(name)) for name in names), default=0) + NAME_PADDING
 
 
 def _without_token(text: str) -> str:

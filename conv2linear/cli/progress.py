@@ -23,8 +23,8 @@ class Work(Protocol):
     def advance(self, count: int) -> None:
         """Count what more of it is done."""
 
-    def end(self) -> None:
-        """Show it no longer."""
+    def end(self, *, is_done: bool) -> None:
+        """Show it no longer; where it is not done, it has failed."""
 
 
 class RichProgress:
@@ -33,8 +33,8 @@ class RichProgress:
     Use it as a context manager, and pass it as `progress=`. It draws on `console`, stderr where
     that is None. With `quiet` only warnings are printed. Without bars there is a line where
     something that can be counted begins and ends, and one every `line_s` seconds for all that goes
-    on. In a notebook the bars need ipywidgets. `check` is called with every step and count: what it
-    raises ends the run.
+    on, of what cannot be counted once it has taken some seconds. In a notebook the bars need
+    ipywidgets. `check` is called with every step and count: what it raises ends the run.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class RichProgress:
             has_bars = _draws_bars(self._console)
             self._shown = Bars(self._console) if has_bars else Lines(self._console, every_s=line_s)
         self._step: Work | None = None
+        self._step_name = ""
+        self._names_beside: list[str] = []
         self._lock = threading.RLock()  # a step may end while another thread counts
 
     def __enter__(self) -> RichProgress:
@@ -63,7 +65,7 @@ class RichProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end_step()
+        self._end_step(is_done=kind is None)
         if self._shown is not None:
             self._shown.close()
 
@@ -72,7 +74,8 @@ class RichProgress:
         self._check()
         with self._lock:
             self._end_step()
-            if self._shown is not None:
+            self._step_name = name
+            if self._shown is not None and name not in self._names_beside:
                 self._step = self._shown.begin(name, total_bytes or None, BYTES)
 
     def advance(self, count_bytes: int) -> None:
@@ -86,16 +89,26 @@ class RichProgress:
     def beside(
         self, name: str, total: int | None = None, unit: str = "bytes"
     ) -> Iterator[Callable[[int], None]]:
-        """Show work beside the current step until it is left."""
+        """Show work beside the current step until it is left.
+
+        Work that has the name of a step is shown in its place.
+        """
         self._check()
         if self._shown is None:
             yield _ignore
             return
+        with self._lock:
+            self._names_beside.append(name)
+            if name == self._step_name:
+                self._end_step()
         work = self._shown.begin(name, total, unit)
+        is_done = False
         try:
             yield work.advance
+            is_done = True
         finally:
-            work.end()
+            work.end(is_done=is_done)
+            self._names_beside.remove(name)
 
     def warn(self, message: str) -> None:
         """Print the warning `message` above the bars, with `quiet` too."""
@@ -103,10 +116,10 @@ class RichProgress:
             f"[bold yellow]warning:[/] {escape(format_text(message))}", soft_wrap=True
         )
 
-    def _end_step(self) -> None:
+    def _end_step(self, *, is_done: bool = True) -> None:
         with self._lock:
             if self._step is not None:
-                self._step.end()
+                self._step.end(is_done=is_done)
             self._step = None
 
 

@@ -38,7 +38,7 @@ class _Bar:
     def advance(self, count: int) -> None:
         self.bars.advance(self.task, count)
 
-    def end(self) -> None:
+    def end(self, *, is_done: bool) -> None:
         self.bars.remove_task(self.task)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conv2linear.cli.format import format_bytes
+from conv2linear.cli.format import format_bytes, format_command
 from conv2linear.cli.help import SOURCE_AND_HUB
 from conv2linear.cli.options import Debug, DryRun, Json, Quiet
 from conv2linear.cli.output import Output, key_value_table
@@ -82,7 +82,12 @@ def push_command(
     if dry_run:
         output.result({"dry_run": True, **plan.to_dict()}, key_value_table(*_plan_rows(plan)))
     else:
-        output.result({"dry_run": False, **result.to_dict()}, key_value_table(*_rows(result)))
+        output.result(
+            {"dry_run": False, **result.to_dict()},
+            key_value_table(*_rows(result)),
+            is_timed=True,
+            next_command=format_command("verify", f"{result.repo_id}@{result.commit_sha}"),
+        )
 
 
 def _plan_rows(plan: PushPlan) -> list[tuple[str, str]]:

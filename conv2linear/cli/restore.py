@@ -41,7 +41,7 @@ def restore_command(
         restoration = restore(
             checkpoint, out, hardlink=hardlink, force=force, workers=workers, progress=progress
         )
-    output.result(restoration.to_dict(), key_value_table(*_rows(restoration)))
+    output.result(restoration.to_dict(), key_value_table(*_rows(restoration)), is_timed=True)
 
 
 def _rows(restoration: Restoration) -> list[tuple[str, str]]:

@@ -9,14 +9,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from conv2linear.cli.format import format_text
+from conv2linear.cli.format import format_command, format_text
 from conv2linear.cli.help import CHECK, REPORT, SOURCE_AND_HUB
 from conv2linear.cli.options import Debug, Device, Json, Quiet, Workers, complete_loaders
-from conv2linear.cli.output import Output
+from conv2linear.cli.output import NAME_PADDING, NAME_STYLE, Output
 
 if TYPE_CHECKING:
     from conv2linear.operations.verify.result import Verification
 
+SOUND = "sound"  # what the verdict on a checkpoint is, or begins with
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "not done": "bold red"}
 
 EXAMPLES = """
@@ -106,7 +107,12 @@ def verify_command(
             workers=workers,
             progress=progress,
         )
-    output.result(verification.to_dict(), _table(verification))
+    output.result(
+        verification.to_dict(),
+        _table(verification),
+        is_timed=True,
+        next_command=_next_command(verification),
+    )
     if report is not None:
         _write_report(output, verification, report)
     if not verification.passed:
@@ -120,11 +126,21 @@ def _write_report(output: Output, verification: Verification, path: Path) -> Non
         write_report(verification, path)
 
 
+def _next_command(verification: Verification) -> str | None:
+    """Return the command that shows what publishing a sound checkpoint would do."""
+    from conv2linear.record.manifest import MANIFEST_NAME  # not for --help
+
+    folder = Path(verification.checkpoint)
+    if verification.verdict != SOUND or not (folder / MANIFEST_NAME).is_file():
+        return None
+    return format_command("push", folder, "ORG/NAME", "--dry-run")
+
+
 def _table(verification: Verification) -> Table:
     from conv2linear.checkpoint.compatibility import describe  # not for --help
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(style="bold cyan", no_wrap=True)
+    table = Table(box=None, padding=(0, NAME_PADDING, 0, 0), show_header=False)
+    table.add_column(style=NAME_STYLE, no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for check in verification.checks:
@@ -135,7 +151,7 @@ def _table(verification: Verification) -> Table:
     if verification.not_compared is not None:
         table.add_row("not compared", "", escape(format_text(str(verification.not_compared))))
     outcome = "fail" if verification.exit_code else "pass" if verification.is_compared else "skip"
-    word = "sound" if outcome == "pass" else verification.verdict
+    word = SOUND if outcome == "pass" else verification.verdict
     where = f"{verification.checkpoint}{verification.verdict.removeprefix(word)}"
     table.add_row("", f"[{_STYLES[outcome]}]{word}[/]", escape(where))
     return table

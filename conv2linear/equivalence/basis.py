@@ -78,14 +78,17 @@ def conv3d_is_exact(layers: Layers, kernel: Tensor, on_patches: Callable[[int], 
     columns = math.prod(kernel.shape[1:])
     work = kernel.numel() * columns
     step = math.ceil(work / _MAX_CONV3D_PRODUCTS)
+    left, is_exact = columns, True
     for chunk in _one_hot_patches(kernel, step=step):
         output = layers.conv3d(chunk.patches.to(layers.kernel.device), with_bias=False).cpu()
-        if _differs(output, chunk.columns).any():
-            return False
-        on_patches(len(chunk.numbers) * step)  # those left out too: the sum is of all
-        if time.perf_counter() - start > _CONV3D_BUDGET_S:
+        is_exact = not _differs(output, chunk.columns).any()
+        done = min(CHUNK_PATCHES * step, left)  # with those left out: they count too
+        left -= done
+        on_patches(done)
+        if not is_exact or time.perf_counter() - start > _CONV3D_BUDGET_S:
             break
-    return True
+    on_patches(left)
+    return is_exact
 
 
 def _one_hot_patches(kernel: Tensor, *, step: int = 1) -> Iterator[_OneHotPatches]:

@@ -81,6 +81,7 @@ def write_contents_beside(
 
     def write(stop: threading.Event) -> None:
         write_contents(files, repository, staging=staging, progress=progress, stop=stop)
+        progress.step("check")  # which is all that may still go on
 
     progress.step("check")  # it goes on beside the steps of writing
     return run_beside(check, write)

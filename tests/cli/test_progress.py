@@ -62,9 +62,46 @@ def test_elsewhere_it_says_now_and_then_how_far_everything_is() -> None:
         wait_for("flush: 0:00:00\n", file)
     printed = file.getvalue()
     assert printed.startswith("write 4.0 MB\ncheck 2,000 patches\n")
-    assert "done" not in printed, "neither was done when it ended"
+    assert re.findall("(.*): done in", printed) == ["flush"], "the others were not when they ended"
     time.sleep(0.1)
     assert file.getvalue() == printed, "nothing is told behind the end"
+
+
+def test_elsewhere_what_cannot_be_counted_is_told_once_it_has_taken_long() -> None:
+    made, file = console(terminal=False)
+    with RichProgress(made, line_s=0.05) as progress:
+        progress.step("open")
+        progress.step("engine vllm")
+        wait_for("engine vllm: 0:00:00\n", file)
+    assert re.fullmatch(
+        r"(engine vllm: 0:00:00\n)+engine vllm: done in \d\.\d s\n", file.getvalue()
+    )
+
+
+def test_elsewhere_what_fails_is_not_told_to_be_done() -> None:
+    made, file = console(terminal=False)
+    progress = RichProgress(made, line_s=0.05)
+    with contextlib.suppress(ValueError), progress:
+        progress.step("engine vllm")
+        with progress.beside("check", 10, "patches") as on_patches:
+            on_patches(10)
+            wait_for("engine vllm: 0:00:00\n", file)
+            raise ValueError
+    assert "done" not in file.getvalue()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_step_is_not_shown_beside_the_work_that_it_is(again: bool) -> None:
+    made, file = console(terminal=False)
+    with RichProgress(made, line_s=0.05) as progress:
+        progress.step("check")
+        with progress.beside("check", 10, "patches"):
+            if again:
+                progress.step("write", 5)
+                progress.step("check")
+            wait_for("check 0/10 patches", file)
+            time.sleep(0.1)
+            assert "check: " not in file.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 200])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from conv2linear.progress import NoProgress
 
@@ -44,10 +45,15 @@ class AtFirstBytes(AtStep):
 
 
 class SeenProgress(NoProgress):
-    """Keeps the names of all steps, the number of bytes that moved, and the warnings."""
+    """Keeps the names of all steps, the number of bytes that moved, and the warnings.
+
+    `counted` has, for each work beside a step that can be counted, how much of it was done, how
+    much there was, and the unit.
+    """
 
     def __init__(self) -> None:
         self.steps: list[str] = []
+        self.counted: dict[str, tuple[int, int, str]] = {}
         self.moved_bytes = 0
         self.warnings: list[str] = []
 
@@ -58,6 +64,21 @@ class SeenProgress(NoProgress):
     def advance(self, count_bytes: int) -> None:
         """Count the bytes."""
         self.moved_bytes += count_bytes
+
+    @contextmanager
+    def beside(
+        self, name: str, total: int | None = None, unit: str = "bytes"
+    ) -> Iterator[Callable[[int], None]]:
+        """Count the work."""
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+
+        yield count
+        if total is not None:
+            self.counted[name] = done, total, unit
 
     def warn(self, message: str) -> None:
         """Keep the message."""

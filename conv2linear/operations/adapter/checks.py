@@ -138,7 +138,7 @@ def compare_adapter(subject: AdapterSubject) -> tuple[Equivalence, ...]:
     adapter = subject.adapter
     if adapter is None or adapter.layout is not Layout.LINEAR:
         return ()
-    subject.options.progress.step(Step.EQUIVALENCE)
+    subject.options.progress.step("check")
     originals = {}
     for tensor in adapter.tensors:
         source = subject.source_tensors.get(tensor.name)

@@ -92,21 +92,34 @@ def bench(
     def measure(on: torch.device) -> tuple[Environment, list[Measurement]]:
         measurements: list[Measurement] = []
         for name in DTYPES if dtype is None else (dtype,):
-            progress.step(f"measure {name}")
-            with own_settings(), device_errors(on):
+            with (
+                progress.beside(f"measure {name}", len(inputs), "inputs") as on_inputs,
+                own_settings(),
+                device_errors(on),
+            ):
                 measurements += measure_inputs(
-                    kernel, bias, dtype=name, inputs=inputs, device=on, limits=limits
+                    kernel,
+                    bias,
+                    dtype=name,
+                    inputs=inputs,
+                    device=on,
+                    limits=limits,
+                    on_inputs=on_inputs,
                 )
         return describe_environment(on), measurements
 
+    progress.step("measure")
     environment, measurements = compute_on(chosen, measure, warn=progress.warn)
     for warning in _find_wrong_conv3d(measurements, environment):
         progress.warn(warning)
     tower = None
     if source is not None and checkpoint and Path(source).is_dir() and limits.tower_side:
-        progress.step("measure the vision tower")
         tower = bench_tower(
-            Path(source), layout=checkpoint.layout, device=environment.device, limits=limits
+            Path(source),
+            layout=checkpoint.layout,
+            device=environment.device,
+            limits=limits,
+            progress=progress,
         )
     return Bench(
         source=checkpoint.repository.label if checkpoint else None,

@@ -71,11 +71,12 @@ def measure_inputs(
     inputs: Iterable[BenchInput],
     device: torch.device,
     limits: BenchLimits,
+    on_inputs: Callable[[int], object],
 ) -> list[Measurement]:
     """Measure the Conv3d of `kernel` `[O, C, T, P, P]` and the same map as a linear layer.
 
-    `inputs` come in the order of their size. Raises `CheckFailedError` where the linear layer
-    exceeds its error bound.
+    `inputs` come in the order of their size; `on_inputs` is told of each that is measured. Raises
+    `CheckFailedError` where the linear layer exceeds its error bound.
     """
     kernel = _convert(kernel, DTYPES[dtype])
     bias = None if bias is None else _convert(bias, DTYPES[dtype])
@@ -96,6 +97,7 @@ def measure_inputs(
                 hint="try another torch build",
             )
         measurements.append(measurement)
+        on_inputs(1)
     return measurements
 
 

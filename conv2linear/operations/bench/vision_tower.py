@@ -20,6 +20,7 @@ from conv2linear.checkpoint.patch_embedding import Layout
 from conv2linear.engines.process import run_module
 from conv2linear.equivalence.timing import Timing, summarise
 from conv2linear.operations.bench.inputs import BenchLimits
+from conv2linear.progress import NoProgress, Progress
 
 _LATER_RUNS = 5
 _LATER_BUDGET_S = 5.0  # in one process
@@ -63,7 +64,14 @@ class _NotMeasuredError(Exception):
     """A tower could not be measured; the message says why."""
 
 
-def bench_tower(folder: Path, *, layout: str, device: str, limits: BenchLimits) -> Tower:
+def bench_tower(
+    folder: Path,
+    *,
+    layout: str,
+    device: str,
+    limits: BenchLimits,
+    progress: Progress | None = None,
+) -> Tower:
     """Time the vision tower of the checkpoint in `folder` on a square image.
 
     Only the tower's own weights are loaded. A checkpoint that is linear already has no Conv3d to
@@ -78,17 +86,22 @@ def bench_tower(folder: Path, *, layout: str, device: str, limits: BenchLimits) 
     )
     starts: dict[str, list[_Start]] = {Layout.CONV3D: [], Layout.LINEAR: []}
     waiting = [Layout.CONV3D, Layout.LINEAR] if layout == Layout.CONV3D else [Layout.LINEAR]
-    begun = time.perf_counter()
-    for number in range(1, limits.tower_starts + 1):
-        for each in tuple(waiting):
-            try:
-                starts[each].append(_start(folder, each, device=device, side=side))
-            except _NotMeasuredError as error:
-                skipped = skipped or f"{each}: {error}"
-                waiting.remove(each)
-        spent_s = time.perf_counter() - begun
-        if spent_s * (number + 1) / number > limits.tower_budget_s:
-            break
+    progress = progress or NoProgress()
+    begun, left = time.perf_counter(), limits.tower_starts * len(waiting)
+    with progress.beside("measure the vision tower", left, "starts") as on_starts:
+        for number in range(1, limits.tower_starts + 1):
+            for each in tuple(waiting):
+                try:
+                    starts[each].append(_start(folder, each, device=device, side=side))
+                except _NotMeasuredError as error:
+                    skipped = skipped or f"{each}: {error}"
+                    waiting.remove(each)
+                left -= 1
+                on_starts(1)
+            spent_s = time.perf_counter() - begun
+            if spent_s * (number + 1) / number > limits.tower_budget_s:
+                break
+        on_starts(left)  # those that there is no time for
     conv3d, linear = (_summarise(starts[each]) for each in (Layout.CONV3D, Layout.LINEAR))
     return Tower(side**2, conv3d, linear, skipped)
 

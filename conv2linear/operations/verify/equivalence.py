@@ -25,6 +25,7 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     nothing, and its numerics are measured all the same. Raises `DeviceError`, whatever the layout.
     """
     progress = subject.options.progress
+    progress.step("check")
     with progress.beside("load torch"):
         from conv2linear.equivalence.device import choose_device
         from conv2linear.equivalence.load import check_patch_embedding
@@ -33,7 +34,6 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     checkpoint, source = subject.checkpoint, subject.source
     if checkpoint is None or checkpoint.layout is Layout.CONV3D:
         return ()
-    progress.step(Step.EQUIVALENCE)
     outcomes = []
     for embedding in checkpoint.patch_embeddings:
         layer, original = read_layer(checkpoint, embedding), None

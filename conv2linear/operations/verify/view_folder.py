@@ -91,7 +91,7 @@ def _check_space(root: Path, size_bytes: int) -> None:
 
 
 def _write(view: EngineView, read: Read, folder: Path, progress: Progress) -> None:
-    progress.step(f"copy what an engine loads to {folder}", view.size_bytes)
+    progress.step("copy what the engine loads", view.size_bytes)
     (folder / "config.json").write_text(view.config, encoding="utf-8")
     with (folder / VIEW_SHARD).open("xb") as file:
         file.write(view.header)

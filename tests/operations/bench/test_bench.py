@@ -82,6 +82,7 @@ def test_bench_reports_a_conv3d_that_is_wrong_in_one_element(
     assert torch.__version__ in warning
     assert progress.warnings == [warning]
     assert progress.moved_bytes == 0
+    assert progress.counted == {"measure bf16": (2, 2, "inputs")}
     right, wrong = result.measurements
     assert right.conv3d.max_over_bound is not None
     assert wrong.conv3d.max_over_bound is not None

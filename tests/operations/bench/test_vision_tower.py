@@ -15,6 +15,7 @@ from conv2linear.operations.bench.inputs import BenchLimits
 from conv2linear.operations.bench.vision_tower import bench_tower
 from conv2linear.operations.convert import convert
 from tests.support.models import TinyModel
+from tests.support.progress import SeenProgress
 
 SHORT = BenchLimits(tower_side=8, tower_starts=1)
 
@@ -37,7 +38,11 @@ def test_bench_times_the_tower_of_a_folder_in_both_layouts(
 
 def test_no_start_begins_that_would_not_end_within_the_budget(tiny_model: TinyModel) -> None:
     impatient = replace(SHORT, tower_starts=3, tower_budget_s=0)
-    tower = bench_tower(tiny_model(), layout="conv3d", device="cpu", limits=impatient)
+    progress = SeenProgress()
+    tower = bench_tower(
+        tiny_model(), layout="conv3d", device="cpu", limits=impatient, progress=progress
+    )
+    assert progress.counted == {"measure the vision tower": (6, 6, "starts")}
     assert tower.conv3d
     assert tower.conv3d.first.runs == 1
 
