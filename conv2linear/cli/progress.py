@@ -100,7 +100,7 @@ class RichProgress:
         with self._lock:
             self._names_beside.append(name)
             if name == self._step_name:
-                self._end_step()
+                self._end_step(is_done=False)  # it goes on
         work = self._shown.begin(name, total, unit)
         is_done = False
         try:

@@ -96,7 +96,8 @@ def test_a_conv3d_is_exact_if_it_gives_every_column_back(
             output[x.flatten(1)[:, column] == 1] *= 1 + 2**-20
         return output
 
-    kernel, counted = make_kernel(), []
+    counted: list[int] = []
+    kernel = make_kernel()
     monkeypatch.setattr(functional, "conv3d", flawed)
     layers = Layers(kernel, kernel.flatten(1), None, None)
     assert conv3d_is_exact(layers, kernel, counted.append) == (column is None)
@@ -104,7 +105,8 @@ def test_a_conv3d_is_exact_if_it_gives_every_column_back(
 
 
 def test_each_patch_counts_once_where_conv3d_gets_a_part_of_them() -> None:
-    kernel, counted = make_kernel(torch.bfloat16, (400, 3, 2, 14, 14)), []
+    counted: list[int] = []
+    kernel = make_kernel(torch.bfloat16, (400, 3, 2, 14, 14))
     assert conv3d_is_exact(Layers(kernel, kernel.flatten(1), None, None), kernel, counted.append)
     assert sum(counted) == 1176
     assert max(counted) > 128, "blocks were left out"

@@ -62,7 +62,9 @@ def mask(text: str) -> list[str]:
     text = text.replace("demo/", "")
     lines = [re.sub(r"\d[\d.]*", "0", re.sub(r"\s+", "", line)) for line in text.splitlines()]
     return [
-        line for line in lines if line and not line.startswith(("$", "speed", "0ms", "conv0linear"))
+        line
+        for line in lines
+        if line and not line.startswith(("$", "took", "speed", "0ms", "conv0linear"))
     ]
 
 
