@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -24,10 +25,14 @@ def test_the_command_line_pushes_and_says_what_it_did(
         kept = "copy" if name.endswith("safetensors") and name != RESHAPED else "upload"
         assert any(row[:2] == [kept, name.split()[0]] for row in rows), name
     assert repo_id not in hub.repositories_by_id
-    done = run_cli("push", full, repo_id, "--json", "--private", env=env)
+    done = run_cli("push", full, repo_id, "--private", env=env)
     assert done.code == 0, done.stderr
-    assert done.json["copied_file_count"] == 8
-    assert done.json["commit_sha"] == hub.repositories_by_id[repo_id].branches["main"]
+    assert "hash " in done.stderr
+    assert re.search(r"^copied +8 files, ", done.stdout, re.M)
+    assert re.search(r"^took +\d+\.\d s$", done.stdout, re.M)
+    commit_sha = hub.repositories_by_id[repo_id].branches["main"]
+    following = f"conv2linear verify {repo_id}@{commit_sha}"
+    assert re.findall(r"^next +(.*)$", done.stdout, re.M) == [following]
     assert hub.contents(repo_id) == read_files(full)
 
 
