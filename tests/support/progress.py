@@ -9,7 +9,7 @@ from conv2linear.progress import NoProgress
 
 
 class AtStep(NoProgress):
-    """Calls `action` when the step `name` begins; what it raises ends the run there.
+    """Calls `action` when the step `name` first begins; what it raises ends the run there.
 
     `happened` tells afterwards whether it did.
     """
@@ -20,7 +20,7 @@ class AtStep(NoProgress):
 
     def step(self, name: str, total_bytes: int | None = None) -> None:
         """Call the action at its step."""
-        if name == self.name:
+        if name == self.name and not self.happened:
             self.happened = True
             self.action()
 
