@@ -20,7 +20,7 @@ from rich.text import Text
 
 from conv2linear.cli.document import error_document, result_document
 from conv2linear.cli.format import format_duration, format_text
-from conv2linear.cli.interrupts import Interrupts, TerminatedError
+from conv2linear.cli.interrupts import Interrupts, TerminatedError, undisturbed
 from conv2linear.cli.progress import RichProgress
 from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
@@ -48,9 +48,12 @@ class Output:
         self.command, self.is_json, self.quiet, self.debug = command, json, quiet, debug
         self._begun_s = time.monotonic()
         self._has_document = False  # on stdout, which gets one and no other
-        is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
+        is_given = sys.stdout.isatty() or _given_width()
         self._out = Console(highlight=False, width=None if is_given else _PIPE_WIDTH)
         self._err = Console(stderr=True, highlight=False)
+        for console in (self._out, self._err):
+            if not console.width:  # COLUMNS=0, or a terminal that does not know its own
+                console.width = _PIPE_WIDTH
 
     @contextlib.contextmanager
     def running(self, *, rerun: str = "it begins anew") -> Iterator[RichProgress]:
@@ -70,9 +73,11 @@ class Output:
         except typer.Exit:
             raise
         except BaseException as error:
-            if self.debug:
-                print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
-            raise typer.Exit(self._report(error, rerun)) from None
+            with undisturbed():
+                if self.debug:
+                    print(_without_token(traceback.format_exc()), end="", file=sys.stderr)
+                code = self._report(error, rerun)
+            raise typer.Exit(code) from None
 
     def result(
         self,
@@ -162,6 +167,10 @@ class Output:
         message = f"internal error: {type(error).__name__}: {error}"
         hint = "run again with --debug and report what it shows"
         return self.fail(message, hint, exit_code=_NOT_DONE)
+
+
+def _given_width() -> bool:
+    return os.environ.get("COLUMNS", "0").lstrip("0").isdecimal()
 
 
 def key_value_table(*rows: tuple[str, str]) -> Table:

@@ -28,15 +28,18 @@ class _Forgiving(io.TextIOWrapper):
 def prepare_streams() -> None:
     """Let every character be printed, as an escape where the encoding of a stream has none.
 
-    A stream that was closed gets a place that nothing can be read from or written to: else the
-    next file that is opened would take its number, and be written to by whoever prints.
+    What a library prints by itself, past Python, goes to stderr: stdout is for the result. A stream
+    that was closed gets a place that nothing can be read from or written to: else the next file
+    that is opened would take its number, and be written to by whoever prints.
     """
     for descriptor in (_STDIN, _STDOUT, _STDERR):
         _occupy(descriptor)
-    if sys.stdout is None:
-        sys.stdout = open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    own = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    sys.stdout = open(  # noqa: SIM115
+        own, "w", encoding=encoding, errors="backslashreplace", closefd=False
+    )
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     elif isinstance(sys.stderr, io.TextIOWrapper):

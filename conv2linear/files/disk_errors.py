@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from conv2linear.errors import OutputError, SourceUnreadableError
-from conv2linear.files.limits import NO_SPACE, NOT_ALLOWED
+from conv2linear.files.limits import NO_SPACE, NOT_ALLOWED, find_limit_hint
 
 
 @contextlib.contextmanager
@@ -23,10 +23,16 @@ def as_read_error(error: OSError, path: str | os.PathLike[str]) -> SourceUnreada
     """Return the `SourceUnreadableError` that says what an `OSError` of reading `path` means."""
     return SourceUnreadableError(
         f"{_place(error, path)}: cannot be read: {error.strerror or error}",
-        hint="give this user the right to read it"
-        if error.errno in NOT_ALLOWED
-        else "the disk or the network share may be at fault: does `cat` read it?",
+        hint=find_limit_hint(error) or _read_hint(error),
     )
+
+
+def _read_hint(error: OSError) -> str:
+    if error.errno in NOT_ALLOWED:
+        return "give this user the right to read it"
+    if isinstance(error, FileNotFoundError):
+        return "it was there just now: wait until whatever writes there is done, then run again"
+    return "the disk or the network share may be at fault: does `cat` read it?"
 
 
 @contextlib.contextmanager
@@ -47,7 +53,9 @@ def as_output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError
         )
     return OutputError(
         f"{_place(error, path)}: {error.strerror or error}",
-        hint="give this user the right to write there" if error.errno in NOT_ALLOWED else None,
+        hint="give this user the right to write there"
+        if error.errno in NOT_ALLOWED
+        else find_limit_hint(error),
     )
 
 

@@ -44,7 +44,10 @@ def quiet_client() -> None:
 
 def redact(text: str) -> str:
     """Return a text from outside without the token, which it may quote."""
-    token = get_token()
+    try:
+        token = get_token()
+    except UnicodeDecodeError:  # then it was sent to nobody
+        return text
     return text.replace(token, _TOKEN_SHOWN) if token else text
 
 
@@ -60,7 +63,10 @@ def describe(error: Exception) -> str:
 
 def _refuse_impossible_token() -> None:
     # Errors of the client about such a header would quote it.
-    token = get_token() or ""
+    try:
+        token = get_token() or ""
+    except UnicodeDecodeError:  # of the file that it is kept in
+        token = "\ufffd"
     if not (token.isascii() and token.isprintable()):
         raise SourceNotFoundError(
             "the token has characters that no token has",

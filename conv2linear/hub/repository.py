@@ -62,11 +62,26 @@ def open_repository(repo_id: str, *, revision: str | None = None) -> HubReposito
     revision = revision or constants.DEFAULT_REVISION
     with suggest_repository(repo_id), hub_errors(repo_id, revision):
         if constants.HF_HUB_OFFLINE:
-            path = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
-            if not is_commit_sha(path.name):
-                raise HubError(f"{repo_id}: the cache names no commit for {revision!r}")
+            path = _find_snapshot(repo_id, revision)
             return Snapshot(path, label=repo_id, origin=Origin(repo_id, path.name, hub_in_use()))
         return HubRepository(repo_id, revision)
+
+
+def _find_snapshot(repo_id: str, revision: str) -> Path:
+    """Return the folder of a revision in the cache, which is named by its commit.
+
+    A file there names the commit. Raises `HubError` where it names something else.
+    """
+    try:
+        path = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+    except UnicodeDecodeError:
+        path = Path()
+    if not is_commit_sha(path.name) or ".." in path.parts:
+        raise HubError(
+            f"{repo_id}: the cache names no commit for {revision!r}",
+            hint="unset HF_HUB_OFFLINE to ask the Hub",
+        )
+    return path
 
 
 class HubRepository:

@@ -32,10 +32,9 @@ from conv2linear.plan.actions import Action
 from conv2linear.plan.adapter import AdapterPlan
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, build_plan
 from conv2linear.progress import Progress, RecordedProgress
-from conv2linear.record.converted import read_old_record
+from conv2linear.record.converted import read_text_if_it_is
 from conv2linear.record.manifest import MANIFEST_NAME, dump_manifest
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import read_optional_text
 from conv2linear.sources.open import open_source
 
 _DEVICES_OF_ALL = ("auto", "cpu")  # every machine has them: a plan needs no torch to know that
@@ -86,12 +85,12 @@ def plan_conversion(
         told.warn_all([*adapter_plan.warnings, *repository.warnings])
         return replace(adapter_plan, warnings=told.warnings)
     checkpoint = read_checkpoint(repository, subfolder=subfolder)
-    card = read_optional_text(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
+    card = read_text_if_it_is(checkpoint.repository, MODEL_CARD_NAME) if model_card else None
     plan = build_plan(
         checkpoint,
         options,
         model_card=card,
-        old_record=read_old_record(checkpoint.repository),
+        old_record=read_text_if_it_is(checkpoint.repository, MANIFEST_NAME),
         attestations=read_attestations(checkpoint.repository),
     )
     if target is not None:

@@ -15,7 +15,8 @@ from conv2linear.operations.inspection import Cost, InspectedEmbedding, Inspecti
 from conv2linear.paths import StrPath
 from conv2linear.plan.convert import ConversionOptions, ConversionPlan, as_overlay, build_plan
 from conv2linear.progress import Progress, RecordedProgress
-from conv2linear.record.converted import read_old_record
+from conv2linear.record.converted import read_text_if_it_is
+from conv2linear.record.manifest import MANIFEST_NAME
 from conv2linear.sources.open import open_source
 
 
@@ -85,7 +86,7 @@ def _plan_both(
         full = build_plan(
             checkpoint,
             ConversionOptions(model_card=False),  # reading the card would be a download
-            old_record=read_old_record(checkpoint.repository),
+            old_record=read_text_if_it_is(checkpoint.repository, MANIFEST_NAME),
             attestations=read_attestations(checkpoint.repository),
         )
     except UnsupportedCheckpointError as error:

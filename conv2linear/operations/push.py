@@ -74,6 +74,7 @@ def plan_push(
     recorded = RecordedProgress(progress)
     with open_publication(checkpoint, destination, recorded) as publication:
         plan = build_push_plan(look(publication))
+        recorded.warn_all(plan.warnings)
     return replace(plan, warnings=recorded.warnings)
 
 
@@ -133,6 +134,7 @@ def publish(
         recorded.step("plan")
         inputs = look(publication)
         plan = build_push_plan(inputs)
+        recorded.warn_all(plan.warnings)
         if not plan.pending:
             return _result(publication, plan, sent=None)
         recorded.step("create")

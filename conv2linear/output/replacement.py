@@ -15,7 +15,7 @@ from conv2linear.checkpoint.json_text import loads_without_duplicates
 from conv2linear.errors import Conv2LinearError, OutputError
 from conv2linear.files.disk_errors import write_errors
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest, parse_manifest
-from conv2linear.sources.base import GIT_FOLDER
+from conv2linear.sources.base import is_git_folder
 
 # What libraries save and publish, by name; a file of any other name may be somebody's work.
 _FILES_OF_CHECKPOINTS = (
@@ -121,7 +121,7 @@ def _walk(out: Path, folder: Path) -> Iterator[str]:
     for entry in found:
         path = Path(entry)
         name = path.relative_to(out).as_posix()
-        if entry.name == GIT_FOLDER:
+        if is_git_folder(entry.name):
             raise _refusal(out, f"is a git repository, for it has {name}")
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(out, path)

@@ -90,10 +90,11 @@ def build_plan(
 ) -> ConversionPlan:
     """Decide the action for each file of a checkpoint.
 
-    `model_card` is the text of its README.md, None where it has none; it counts only where
-    `options` say that the card is edited. `old_record` is the text of the file in whose place the
-    record is written, None where it has none or it is not text. `attestations` are the contents of
-    the files that say what others hold, None for one that was not read.
+    `model_card` is the text of its README.md, None where it has none or it is not text, and then
+    stays; it counts only where `options` say that the card is edited. `old_record` is the text of
+    the file in whose place the record is written, None where it has none or it is not text.
+    `attestations` are the contents of the files that say what others hold, None for one that was
+    not read.
 
     Raises `NothingToConvertError` where the layout is not conv3d, and `UnsafeQuantizationError`
     where the quantisation method would, or might, break the result.
@@ -135,6 +136,7 @@ def build_plan(
             *checkpoint.warnings,
             *(_describe_stale(each, attestations[each.name]) for each in stale.values()),
             *_find_warnings(refusal_reason, model_card if options.model_card else None),
+            *(_find_unread_card(checkpoint, model_card) if options.model_card else ()),
             *_find_wrong_skip_list(checkpoint, options.loaders),
             *_find_separate_models(checkpoint),
             *_find_lost_record(checkpoint, old_record),
@@ -210,6 +212,16 @@ def _find_lost_record(checkpoint: Checkpoint, old_record: str | None) -> Iterato
         )
 
 
+def _find_unread_card(checkpoint: Checkpoint, model_card: str | None) -> Iterator[str]:
+    if _is_no_text(checkpoint, model_card):
+        yield f"{MODEL_CARD_NAME} stays as it is, without a section: it is not UTF-8 text"
+
+
+def _is_no_text(checkpoint: Checkpoint, model_card: str | None) -> bool:
+    """Tell whether there is a model card of which nothing can be read."""
+    return model_card is None and MODEL_CARD_NAME in checkpoint.files
+
+
 def _find_warnings(refusal_reason: str | None, model_card: str | None) -> Iterator[str]:
     if refusal_reason:
         yield f"unsafe quantisation: {refusal_reason}"
@@ -229,7 +241,8 @@ def _plan_files(
     originals: dict[str, str | None] = {checkpoint.config_name: checkpoint.config.text}
     config_bytes = len(config.text.encode())
     files = dict(checkpoint.files)
-    if options.model_card and not any(name.startswith(f"{MODEL_CARD_NAME}/") for name in files):
+    is_folder = any(name.startswith(f"{MODEL_CARD_NAME}/") for name in files)
+    if options.model_card and not is_folder and not _is_no_text(checkpoint, model_card):
         originals[MODEL_CARD_NAME] = model_card
         files.setdefault(MODEL_CARD_NAME, FileInfo(MODEL_CARD_NAME, 0, "new"))
 

@@ -10,6 +10,7 @@ from typing import Any
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.compatibility import Loading
 from conv2linear.checkpoint.config import (
+    CONFIG_NAME,
     ModelConfig,
     disable_fusion,
     enable_fusion,
@@ -21,7 +22,7 @@ from conv2linear.checkpoint.other_kinds import list_separate_models
 from conv2linear.checkpoint.quantization.methods import METHODS
 from conv2linear.checkpoint.quantization.quantization import read_quantization
 from conv2linear.checkpoint.quantization.skip_list_edit import edit_skip_list, plan_skip_list
-from conv2linear.errors import CheckFailedError
+from conv2linear.errors import BadCheckpointError, CheckFailedError
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
     CheckRecord,
@@ -53,9 +54,11 @@ def convert_config(
 
     Raises `BadCheckpointError` where `fusion_config` or a skip list is not what it should be.
     """
-    if Loader.TRANSFORMERS not in loaders:
-        return disable_fusion(config)
-    return edit_skip_list(enable_fusion(config), plan_skip_list(config, headers))
+    is_fused = Loader.TRANSFORMERS in loaders
+    changed = enable_fusion(config) if is_fused else disable_fusion(config)
+    if problem := changed.fusion_problem:
+        raise BadCheckpointError(f"{CONFIG_NAME}: {problem}")
+    return edit_skip_list(changed, plan_skip_list(config, headers)) if is_fused else changed
 
 
 def convert_model_card(

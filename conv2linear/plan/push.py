@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from conv2linear.checkpoint.config import CONFIG_NAME
@@ -82,8 +82,14 @@ def choose_base(
     """Choose the commit to build on; `remote` is None where there is no such repository.
 
     In the repository of the source, a new branch or a pull request starts at the recorded commit.
-    Raises `HubError` where the repository is public and asked to be private, or has no commit.
+    Raises `HubError` where the repository is public and asked to be private, or has no commit, and
+    where there is none to which a pull request can go.
     """
+    if remote is None and destination.create_pr:
+        raise HubError(
+            f"no repository {destination.repo_id} on the Hub to propose it to, or no access to it",
+            hint="check the name; without --create-pr the repository is made",
+        )
     if remote is None:
         is_side_branch = destination.branch != DEFAULT_BRANCH
         return Base(None, creates_repository=True, creates_branch=is_side_branch)
@@ -166,8 +172,15 @@ def build_push_plan(inputs: PushInputs, *, copyable: bool = True) -> PushPlan:
     if base.recorded and plan.pending:
         refuse_moved_branch(destination, expected=base.recorded, found=base.commit_sha)
     refuse_stray_weights(plan.operations, inputs.existing, label=destination.label)
-    if not base.recorded and not destination.create_pr:
-        refuse_foreign_checkpoint(plan.operations, inputs)
+    foreign = None if base.recorded else find_foreign_checkpoint(plan.operations, inputs)
+    if foreign and not destination.create_pr:
+        raise HubError(
+            foreign,
+            hint="choose another repository or branch, or propose it with --create-pr",
+        )
+    if foreign and plan.pending:
+        note = f"{foreign}: everybody will see the pull request, which proposes to replace it"
+        plan = replace(plan, warnings=(note,))
     return plan
 
 
@@ -197,20 +210,20 @@ def refuse_stray_weights(
         )
 
 
-def refuse_foreign_checkpoint(operations: Collection[Operation], inputs: PushInputs) -> None:
-    """Raise `HubError` where another checkpoint than an earlier one of this model is replaced."""
+def find_foreign_checkpoint(operations: Collection[Operation], inputs: PushInputs) -> str | None:
+    """Say which checkpoint would be replaced, None where it is an earlier one of this model."""
     replaced = {operation.name for operation in operations if operation.replaces}
     label, theirs = inputs.destination.label, inputs.existing_manifest
     decisive = {CONFIG_NAME, inputs.manifest.config_name, *changed_names(inputs.manifest)}
     decisive.discard(MODEL_CARD_NAME)
-    hint = "choose another repository or branch, or propose it with --create-pr"
     if not any(name in decisive or _is_weights(name) for name in replaced):
-        return
+        return None
     if theirs is None:
-        raise HubError(f"{label} holds another checkpoint", hint=hint)
+        return f"{label} holds another checkpoint"
     if not is_same_model(inputs.manifest, theirs):
         origin = f", made from {theirs.source.repo_id}" if theirs.source else ""
-        raise HubError(f"{label} holds another model{origin}", hint=hint)
+        return f"{label} holds another model{origin}"
+    return None
 
 
 def is_same_model(ours: Manifest, theirs: Manifest) -> bool:

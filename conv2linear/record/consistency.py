@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from conv2linear.checkpoint.adapter.adapter import ADAPTER_MODEL_TYPE
 from conv2linear.errors import CheckFailedError
 from conv2linear.record.manifest import MANIFEST_NAME, Manifest
+from conv2linear.record.tool_version import Release, parse_release
 
+_SELF_CONTAINED_SINCE: Release = (0, 2)  # the first version that identifies the source
 _SHA256 = re.compile("[0-9a-f]{64}")
+_LONGEST_SHOWN = 40  # characters of what may be any text
 _Entry = tuple[str, int | None, str | None]
 
 
@@ -69,6 +74,8 @@ def refuse_contradiction(manifest: Manifest) -> None:
 
 
 def _find_problems(manifest: Manifest) -> Iterator[str]:
+    yield from _find_missing_fields(manifest)
+    yield from _find_wrong_checks(manifest)
     yield from _find_wrong_extent(manifest)
     yield from _find_wrong_tensors(manifest)
     here = {record.name for record in manifest.files}
@@ -84,6 +91,34 @@ def _find_problems(manifest: Manifest) -> Iterator[str]:
             yield f"{left_out.name} must be kept as text or as base64"
     if manifest.source_listing_sha256 not in (None, hash_source_listing(manifest)):
         yield "what it has of the source's files is not what it had when it was written"
+
+
+def _find_missing_fields(manifest: Manifest) -> Iterator[str]:
+    """Find what the version that wrote a record always writes down, and is not in it.
+
+    Else a record from which that is taken out would be judged as one of an earlier version. One
+    that names its loaders is of no such version, whatever it says.
+    """
+    release = parse_release(manifest.tool)
+    if release is None:
+        yield f"{manifest.tool[:_LONGEST_SHOWN]!a} is no version of conv2linear"
+        return
+    if release < _SELF_CONTAINED_SINCE and manifest.loaders is None:
+        return
+    if manifest.source_listing_sha256 is None:
+        yield f"it does not identify what the source was, and conv2linear {manifest.tool} does"
+    if manifest.loaders is None and manifest.model_type != ADAPTER_MODEL_TYPE:
+        yield f"it does not say for which loaders it is, and conv2linear {manifest.tool} does"
+
+
+def _find_wrong_checks(manifest: Manifest) -> Iterator[str]:
+    """Find figures of a check that no check which has passed can have."""
+    for check in manifest.check:
+        for error in (check.linear_max_abs_error, check.linear_max_error_over_bound):
+            if not math.isfinite(error) or error < 0:
+                yield f"{error} is no error that was measured for {check.tensor}"
+        if check.linear_max_error_over_bound > 1:
+            yield f"the check of {check.tensor} did not pass"
 
 
 def _find_wrong_extent(manifest: Manifest) -> Iterator[str]:

@@ -20,10 +20,13 @@ def read_manifest(repository: Repository) -> Manifest | None:
         return None if text is None else parse_manifest(text)
 
 
-def read_old_record(repository: Repository) -> str | None:
-    """Read what stands in the place of the record, None where nothing does, or no text."""
+def read_text_if_it_is(repository: Repository, name: str) -> str | None:
+    """Read what stands in the place of a text that is written, None where nothing does, or no text.
+
+    It may be anything: nobody but a reader needs it.
+    """
     try:
-        return read_optional_text(repository, MANIFEST_NAME)
+        return read_optional_text(repository, name)
     except BadCheckpointError:
         return None
 

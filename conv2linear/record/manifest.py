@@ -19,12 +19,14 @@ from conv2linear.checkpoint.compatibility import Evidence, Loading, Support
 from conv2linear.checkpoint.json_text import loads_document, loads_without_duplicates
 from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
+from conv2linear.record.tool_version import is_newer
 from conv2linear.sources.base import Origin, is_inside
 
 MANIFEST_NAME = "conv2linear.json"
 SCHEMA_VERSION = 1
 SMALL_BYTES = 32 << 20  # of a file that is hashed in passing: a tokenizer is smaller
 _MAX_REASON = 200  # characters: what it quotes may be long
+_MAX_SIZE = 2**63 - 1  # bytes, or values in a dimension: no file system and no header has more
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,11 @@ def parse_manifest(text: str) -> Manifest:
     Args:
         text: the whole document.
 
-    Raises `BadCheckpointError` where a field is missing or wrong, and `UnsupportedCheckpointError`
-    where the record has another schema.
+    Raises `BadCheckpointError` where a field is missing, wrong or none of a record's, and
+    `UnsupportedCheckpointError` where the record has another schema, or where a later version wrote
+    one that this version does not know all of.
     """
+    values: Any = None
     try:
         values = loads_document(text)
         json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is not text
@@ -209,10 +213,18 @@ def parse_manifest(text: str) -> Manifest:
         return _build_manifest(values)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         reason = repr(error)[:_MAX_REASON]
+        if isinstance(values, dict) and is_newer(values.get("tool")):
+            raise UnsupportedCheckpointError(
+                f"{MANIFEST_NAME} is of conv2linear {values['tool']}, and this version does not "
+                f"know all that is in it: {reason}",
+                hint="it was written by a later version of conv2linear: use that one",
+            ) from None
         raise BadCheckpointError(f"{MANIFEST_NAME} is not a valid manifest: {reason}") from None
 
 
 def _build_manifest(values: Mapping[str, Any]) -> Manifest:
+    if unknown := values.keys() - {field.name for field in dataclasses.fields(Manifest)}:
+        raise KeyError(*sorted(unknown))  # whoever writes the record anew would lose it
     manifest = Manifest(
         tool=_text(values["tool"]),
         source=None if values["source"] is None else _record(Origin, values["source"]),
@@ -305,7 +317,7 @@ def _loaders(value: Any) -> tuple[Loader, ...]:
 
 
 def _size(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
         raise TypeError(f"expected a size, found {value!r}")
     return value
 

@@ -99,9 +99,17 @@ class Repository(Protocol):
 
 
 def is_omitted(name: str) -> bool:
-    """Tell whether a path belongs to git or to huggingface_hub, and not to the checkpoint."""
+    """Tell whether a path belongs to git or to huggingface_hub, and not to the checkpoint.
+
+    What is called `.GIT` is git's wherever upper case does not count, and git itself never has it.
+    """
     parts = PurePosixPath(name).parts
-    return GIT_FOLDER in parts or parts[0] == CACHE_FOLDER
+    return any(map(is_git_folder, parts)) or parts[0] == CACHE_FOLDER
+
+
+def is_git_folder(name: str) -> bool:
+    """Tell whether some file system takes a name for that of git's own folder."""
+    return name.casefold() == GIT_FOLDER
 
 
 def partial_download_name(info: FileInfo) -> str:

@@ -61,6 +61,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
     "git folder": (add_git_folder, "git repository"),
     "git file": (lambda out: (out / ".git").write_text("gitdir: /elsewhere"), "git repository"),
     "git folder below": (lambda out: (out / "sub/.git").mkdir(parents=True), "git repository"),
+    "git folder of a system without case": (lambda out: (out / ".Git").mkdir(), "git repository"),
     "thesis": (lambda out: (out / "thesis.txt").write_text("years"), r"thesis\.txt"),
     "json": (lambda out: (out / "results.json").write_text("{}"), r"results\.json"),
     "training state": (lambda out: (out / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt"),

@@ -51,6 +51,16 @@ def test_where_it_cannot_be_one(cli: HubCli, out: Path, end: str) -> None:
         assert_silent(done)
 
 
+def test_where_the_file_that_keeps_it_is_no_text(cli: HubCli, out: Path) -> None:
+    cli.home.mkdir(parents=True, exist_ok=True)
+    (cli.home / "token").write_bytes(TOKEN.encode("utf-16"))
+    for options in ((), ("--debug",)):
+        done = cli("convert", "org/single", out, *options, env={"HF_TOKEN": ""})
+        assert done.code == 2
+        assert "the token has characters that no token has" in done.stderr
+        assert_silent(done)
+
+
 def test_in_what_is_written(cli: HubCli, published: Published, out: Path) -> None:
     done = cli("convert", "org/single", out, "--device", "cpu", env={"HF_TOKEN": TOKEN})
     assert done.code == 0, done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conv2linear import convert, plan_conversion, restore
+from conv2linear import convert, plan_conversion, restore, verify
 from conv2linear.errors import BadCheckpointError
 from tests.support.checkpoints import MANIFEST
 from tests.support.contents import hashes, manifest_of, read_files
@@ -244,3 +244,38 @@ def test_a_file_that_cannot_be_read_is_named(checkpoint: Path, out: Path, run_cl
     (checkpoint / "notes.txt").chmod(0)
     done = run_cli("convert", checkpoint, out, "--device", "cpu", preexec_fn=obey_permissions)
     done.assert_refused("notes.txt", "Permission denied")
+
+
+NO_TEXT = {
+    "UTF-16": "---\nlicense: mit\n---\n".encode("utf-16"),
+    "Latin-1": "# Modèle\n".encode("latin-1"),
+    "a pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+}
+
+
+@pytest.mark.parametrize("card", NO_TEXT)
+def test_a_card_that_is_no_text_comes_along_as_it_is(
+    checkpoint: Path, out: Path, card: str, run_here: RunCli
+) -> None:
+    (checkpoint / "README.md").write_bytes(NO_TEXT[card])
+    done = run_here("convert", checkpoint, out, "--device", "cpu")
+    assert done.code == 0, done.stderr
+    assert "warning: README.md stays as it is, without a section" in done.stderr
+    assert (out / "README.md").read_bytes() == NO_TEXT[card]
+    assert verify(out, source=checkpoint, device="cpu").passed
+    restore(out, out.with_name("restored"))
+    assert hashes(out.with_name("restored")) == hashes(checkpoint)
+    (out / MANIFEST).unlink()
+    assert verify(out, source=checkpoint, device="cpu").passed
+
+
+@pytest.mark.parametrize("name", [".GIT/config", "sub/.Git/hooks/post-checkout", ".giT"])
+def test_what_is_gits_where_upper_case_does_not_count_is_left_out_and_named(
+    checkpoint: Path, out: Path, name: str
+) -> None:
+    """On such a file system OUT would be a repository with the checkpoint's own hooks."""
+    (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
+    (checkpoint / name).write_text("[core]\nfsmonitor = ./evil\n")
+    conversion = convert(checkpoint, out, device="cpu")
+    assert not [path for path in out.rglob("*") if path.name.lower() == ".git"]
+    assert [each for each in conversion.omitted if name.startswith(each)]

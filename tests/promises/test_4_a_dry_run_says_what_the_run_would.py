@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conv2linear.files.lock import FolderLock
+from tests.support.damage import edit_json
 from tests.support.processes import Finished, RunCli, obey_permissions
 from tests.support.staging import staging_root
 
@@ -189,3 +190,11 @@ def test_the_warnings_of_a_run(checkpoint: Path, out: Path, run_here: RunCli) ->
     (warning,) = (line for line in done.stderr.splitlines() if line.startswith("warning: "))
     assert "not valid YAML" in warning
     assert planned.stderr == f"{warning}\n"
+
+
+@pytest.mark.parametrize("loaders", ["transformers,vllm", "vllm"])
+def test_a_fusion_for_which_verify_would_fail_the_result(
+    checkpoint: Path, out: Path, loaders: str, run_here: RunCli
+) -> None:
+    edit_json(checkpoint / "config.json", lambda c: c.update(fusion_config={"another": True}))
+    both(run_here, checkpoint, out, "--for", loaders, source=checkpoint, place=out.parent)

@@ -178,6 +178,23 @@ def test_a_report_that_cannot_be_written_is_refused_first(
     assert (snapshot(linear), snapshot(checkpoint)) == before
 
 
+@pytest.mark.parametrize("report", ["/proc/report.md", "/sys/report.md", "/sys/kernel/r.html"])
+def test_a_report_where_nobody_can_write_is_refused_first(report: str, linear: Path) -> None:
+    """Though the permissions of the folder say that root may."""
+    with pytest.raises(OutputError, match=report):
+        check_report(report, linear)
+
+
+def test_looking_whether_a_report_can_be_written_writes_nothing(
+    linear: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old.md").write_text("old")
+    before = (tmp_path / "old.md").stat(), sorted(tmp_path.iterdir())
+    check_report(tmp_path / "old.md", linear)
+    check_report(tmp_path / "new.md", linear)
+    assert ((tmp_path / "old.md").stat(), sorted(tmp_path.iterdir())) == before
+
+
 def test_a_report_may_replace_an_older_one_and_be_a_device(linear: Path, tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("old")
     assert check_report(tmp_path / "report.md", linear, None, "org/name")

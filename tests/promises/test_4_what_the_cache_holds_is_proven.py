@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,14 @@ def test_offline_a_file_that_nothing_identifies_is_said_to_be_unchecked(
         assert done.code == 0, done.stderr
         unchecked = "warning: 2 files in the Hub's cache cannot be checked offline"
         assert done.stderr.count(unchecked) == 1, arguments
+
+
+@pytest.mark.parametrize("ref", [b"", b"\xff\xfe", b"main", b"../../elsewhere/" + b"a" * 40])
+def test_offline_a_ref_that_names_no_commit_in_the_cache_is_not_followed(
+    cli: HubCli, tmp_path: Path, ref: bytes
+) -> None:
+    cli.warm_cache("org/tiny")
+    repository = cli.home / "hub" / "models--org--tiny"
+    shutil.copytree(cached(cli, "config.json").parent, repository.parent / "elsewhere" / ("a" * 40))
+    (repository / "refs" / "main").write_bytes(ref)
+    cli("inspect", "org/tiny", env=OFFLINE).assert_refused("org/tiny")

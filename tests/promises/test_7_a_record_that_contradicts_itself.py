@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ def forget(manifest: Values, field: str, name: str) -> None:
     manifest[field] = [each for each in manifest[field] if each["name"] != name]
 
 
+def forget_source(manifest: Values, **other: object) -> None:
+    """Take out what identifies the source, and the edit of the card that it would show."""
+    del manifest["source_listing_sha256"]
+    forget(manifest, "edits", "README.md")
+    manifest.update(other)
+
+
 RECORDS: dict[str, Callable[[Values], object]] = {
     "another config": lambda m: edit_of(m, "config.json").update(original='{"model_type": "x"}'),
     "another space in the config": replace_in_config,
@@ -67,6 +75,17 @@ RECORDS: dict[str, Callable[[Values], object]] = {
     "a tensor twice": lambda m: record_twice(m, "tensors"),
     "a shard twice": lambda m: record_twice(m, "shards"),
     "an edit twice": lambda m: record_twice(m, "edits"),
+    "no source": forget_source,
+    "no source, by a later version": lambda m: forget_source(m, tool="0.3.0"),
+    "no source, by a version that had no loaders": lambda m: forget_source(m, tool="0.1.0"),
+    "no loaders": lambda m: m.pop("loaders"),
+    "a version that is none": lambda m: m.update(tool="<0.2>"),
+    "no version": lambda m: m.update(tool=""),
+    "a field that is none": lambda m: m.update(note="by hand"),
+    "a size that no file has": lambda m: m["files"][0].update(size_bytes=10**400),
+    "an error that is no number": lambda m: m["check"][0].update(linear_max_abs_error=math.nan),
+    "an infinite error": lambda m: m["check"][0].update(linear_max_abs_error=math.inf),
+    "a negative error": lambda m: m["check"][0].update(linear_max_abs_error=-1.0),
     "itself": lambda m: m["files"].append({"name": MANIFEST, "size_bytes": 9, "sha256": None}),
 }
 
@@ -79,6 +98,7 @@ def test_it_is_found_and_nothing_is_restored(
     assert run_here("verify", linear, "--device", "cpu").code == 1
     done = run_here("restore", linear, tmp_path / "restored")
     done.assert_refused(code=1)
+    assert len(done.stderr) < 1000
     assert not (tmp_path / "restored").exists()
 
 
@@ -89,3 +109,16 @@ def test_a_record_of_another_schema_is_not_judged(
     """What this version cannot read proves nothing; what no version writes is a fault."""
     edit_json(linear / MANIFEST, lambda manifest: manifest.update(schema_version=version))
     assert run_here("verify", linear, "--device", "cpu").code == code
+
+
+def test_a_record_of_a_later_version_that_says_more_is_not_judged(
+    linear: Path, tmp_path: Path, run_here: RunCli
+) -> None:
+    """Nor is it written anew without what this version does not know."""
+    edit_json(linear / MANIFEST, lambda manifest: manifest.update(tool="99.0", more=[1]))
+    before = (linear / MANIFEST).read_bytes()
+    done = run_here("verify", linear, "--device", "cpu", "--record-checksums")
+    assert done.code == 2
+    assert "of conv2linear 99.0" in " ".join(done.stdout.split())
+    run_here("restore", linear, tmp_path / "restored").assert_refused("of conv2linear 99.0")
+    assert (linear / MANIFEST).read_bytes() == before

@@ -12,7 +12,7 @@ import pytest
 
 from conv2linear import __version__, convert, verify
 from tests.support.checkpoints import MANIFEST
-from tests.support.damage import edit_json
+from tests.support.damage import edit_json, identify_source_anew
 from tests.support.models import TinyModel
 
 Values = dict[str, Any]
@@ -111,9 +111,9 @@ def test_an_edit_that_only_another_version_makes_is_said_to_be_unknown(linear: P
 
     def add_edit(manifest: Values) -> None:
         manifest["edits"].append({"name": "generation_config.json", "original": "{}"})
-        del manifest["source_listing_sha256"]  # what it would be then is not what is tested
 
     edit_json(linear / MANIFEST, add_edit)
+    identify_source_anew(linear)
     verification = verify(linear, device="cpu")
     detail = next(c.detail for c in verification.checks if c.name == "recorded edits")
     assert verification.passed, verification.failed

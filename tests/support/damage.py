@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.checkpoints import INDEX, WEIGHT
+from conv2linear.record.consistency import complete_listing
+from conv2linear.record.manifest import dump_manifest, parse_manifest
+from tests.support.checkpoints import INDEX, MANIFEST, WEIGHT
 from tests.support.contents import byte_range, header_of, shard_with, shards_of, split_shard
 
 Edit = Callable[[Any], object]
@@ -21,6 +23,15 @@ def edit_json(path: Path, edit: Edit) -> None:
     values = json.loads(path.read_text())
     edit(values)
     path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def identify_source_anew(folder: Path) -> None:
+    """Let a record that was changed identify its source again, as the version that wrote it would.
+
+    What that is then is not what such a test is about.
+    """
+    path = folder / MANIFEST
+    path.write_text(dump_manifest(complete_listing(parse_manifest(path.read_text()))))
 
 
 def overwrite(path: Path, at: int, content: bytes) -> None:

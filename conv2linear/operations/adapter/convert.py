@@ -29,7 +29,7 @@ from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.plan.adapter import AdapterPlan, plan_adapter
 from conv2linear.progress import Progress, RecordedProgress
 from conv2linear.record.consistency import complete_listing
-from conv2linear.record.converted import read_old_record
+from conv2linear.record.converted import read_text_if_it_is
 from conv2linear.record.manifest import (
     MANIFEST_NAME,
     EditRecord,
@@ -79,7 +79,7 @@ def plan_adapter_conversion(repository: Repository, *, changed_only: bool = Fals
         adapter,
         Layout.LINEAR,
         base=find_base(adapter.config),
-        old_record=read_old_record(repository),
+        old_record=read_text_if_it_is(repository, MANIFEST_NAME),
     )
 
 

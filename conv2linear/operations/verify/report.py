@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
         if not os.access(target if target.exists() else parent, os.W_OK):
             raise OutputError(f"{target} cannot be written", hint="may this user write there?")
         _choose_format(target)
+        _try_to_write(target, parent)
     for folder in (find_local(each) for each in checkpoints if each):
         if folder is not None and folder.is_dir() and _is_part(target, folder):
             raise OutputError(
@@ -82,6 +84,22 @@ def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
                 hint="write the report elsewhere",
             )
     return target
+
+
+def _try_to_write(target: Path, folder: Path) -> None:
+    """Raise `OSError` where a file system lets nobody write, whatever its permissions say.
+
+    As those of the kernel, /proc and /sys. A device or a pipe is left alone: who reads it would
+    notice.
+    """
+    if target.is_file():
+        os.close(os.open(target, os.O_WRONLY))
+    elif not target.exists():
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            error.filename = str(target)
+            raise
 
 
 def _choose_format(target: Path) -> ReportFormat:

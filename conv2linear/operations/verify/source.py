@@ -134,26 +134,32 @@ def _check_left_out(manifest: Manifest | None, source: Checkpoint) -> set[str]:
     """Check what the record kept of files that were left out; return their names."""
     records = manifest.left_out if manifest else ()
     for record in records:
-        info = source.files.get(record.name)
-        found = source.repository.read(record.name, 0, info.size_bytes) if info else None
-        if found != record.content:
+        if _read_whole(source, record.name) != record.content:
             raise CheckFailedError(f"{record.name}: the record did not keep that of the source")
     return {record.name for record in records}
 
 
 def _check_model_card(subject: Subject, source: Checkpoint) -> list[str]:
     """Check a README.md that may be edited; return what is not compared, and why."""
-    original = read_optional_text(source.repository, MODEL_CARD_NAME)
-    found = read_optional_text(subject.repository, MODEL_CARD_NAME)
     if subject.manifest is None:
         unknown = f"{MODEL_CARD_NAME} is not compared, as no record says how it was edited"
-        return [] if found == original else [unknown]
+        one, two = (_read_whole(each, MODEL_CARD_NAME) for each in (source, subject))
+        return [] if one == two else [unknown]
+    original = read_optional_text(source.repository, MODEL_CARD_NAME)
+    found = read_optional_text(subject.repository, MODEL_CARD_NAME)
     expected = repeat_model_card(original, subject.manifest)
     if expected is None:
         return [f"{MODEL_CARD_NAME} is not compared: conv2linear {subject.manifest.tool} edited it"]
     if found != expected:
         raise CheckFailedError(f"{MODEL_CARD_NAME} is not what the source gives")
     return []
+
+
+def _read_whole(opened: Checkpoint | Subject, name: str) -> bytes | None:
+    """Read a small file, whatever is in it; None where there is none."""
+    repository = opened.repository
+    info = repository.files.get(name)
+    return repository.read(name, 0, info.size_bytes) if info else None
 
 
 def _compare_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from conv2linear.errors import Conv2LinearError, HubError
 from conv2linear.operations.convert import convert
-from conv2linear.operations.push import push
+from conv2linear.operations.push import plan_push, push
 from tests.operations.push.pushes import (
     CHANGED,
     RESHAPED,
@@ -95,6 +96,31 @@ def test_anybody_may_propose_by_a_pull_request(
         push(out, own_source[0])
     assert push(out, own_source[0], create_pr=True).is_pull_request
     assert hub.repositories_by_id[own_source[0]].branches == {"main": own_source[1]}
+
+
+def test_a_pull_request_to_what_is_not_there_makes_no_repository(
+    hub: HubUploadServer, full: Path, repo_id: str
+) -> None:
+    """A name that was mistyped is not made public by a proposal."""
+    with hub.recording() as log:
+        for function in (plan_push, push):
+            with pytest.raises(HubError, match=f"no repository {repo_id}"):
+                function(full, repo_id, create_pr=True)
+    assert writes(log) == []
+    assert repo_id not in hub.repositories_by_id
+
+
+def test_a_pull_request_that_would_replace_somebody_elses_model_says_so(
+    hub: HubUploadServer, full: Path, source: Path, repo_id: str, tmp_path: Path
+) -> None:
+    theirs = Path(shutil.copytree(source, tmp_path / "theirs"))
+    (theirs / "config.json").write_text('{"model_type": "glm4v", "theirs": true}')
+    hub.publish(repo_id, theirs)
+    before = hub.contents(repo_id)
+    for done in (plan_push(full, repo_id, create_pr=True), push(full, repo_id, create_pr=True)):
+        (warning,) = [text for text in done.warnings if "holds another checkpoint" in text]
+        assert "everybody will see the pull request" in warning
+    assert hub.contents(repo_id) == before
 
 
 def test_main_of_the_source_that_has_moved_on_is_an_error(

@@ -10,7 +10,7 @@ import pytest
 from conv2linear import Verification, convert, render_report, verify
 from tests.support.adapters import save_adapter
 from tests.support.checkpoints import MANIFEST, SMALL_KERNEL, write_checkpoint
-from tests.support.damage import edit_json
+from tests.support.damage import edit_json, identify_source_anew
 from tests.support.processes import RunCli
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -67,9 +67,9 @@ def test_the_command_can_be_pasted_and_every_output_has_it(linear: Path, run_her
 def test_a_source_on_record_is_the_one_to_compare_with(linear: Path) -> None:
     def plant(manifest: Any) -> None:
         manifest["source"] = {"repo_id": "org/name", "commit_sha": "0" * 40}
-        del manifest["source_listing_sha256"]
 
     edit_json(linear / MANIFEST, plant)
+    identify_source_anew(linear)
     found = verify(linear, device="cpu").not_compared
     assert found is not None
     assert found.command.endswith("--source recorded")
