@@ -252,7 +252,8 @@ class Staging:
             return {}
         journal = {}
         for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a torn last line
+            # A torn last line, or what no run has written.
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 entry = json.loads(line)
                 journal[entry["name"]] = {"source": entry["source"], "staged": entry["staged"]}
         return journal

@@ -97,18 +97,20 @@ def _find_missing_fields(manifest: Manifest) -> Iterator[str]:
     """Find what the version that wrote a record always writes down, and is not in it.
 
     Else a record from which that is taken out would be judged as one of an earlier version. One
-    that names its loaders is of no such version, whatever it says.
+    that has what no such version wrote is not of one, whatever it says.
     """
     release = parse_release(manifest.tool)
     if release is None:
         yield f"{manifest.tool[:_LONGEST_SHOWN]!a} is no version of conv2linear"
         return
-    if release < _SELF_CONTAINED_SINCE and manifest.loaders is None:
+    added = (manifest.loaders, manifest.left_out, manifest.subfolder, manifest.compatibility)
+    if release < _SELF_CONTAINED_SINCE and not any(added):
         return
+    since = ".".join(map(str, _SELF_CONTAINED_SINCE))
     if manifest.source_listing_sha256 is None:
-        yield f"it does not identify what the source was, and conv2linear {manifest.tool} does"
+        yield f"it does not identify the source, as conv2linear {since} and later always do"
     if manifest.loaders is None and manifest.model_type != ADAPTER_MODEL_TYPE:
-        yield f"it does not say for which loaders it is, and conv2linear {manifest.tool} does"
+        yield f"it does not say for which loaders it is, as conv2linear {since} and later always do"
 
 
 def _find_wrong_checks(manifest: Manifest) -> Iterator[str]:

@@ -20,7 +20,7 @@ from conv2linear.checkpoint.json_text import loads_document, loads_without_dupli
 from conv2linear.checkpoint.loaders import ALL_LOADERS, Loader
 from conv2linear.errors import BadCheckpointError, UnsupportedCheckpointError
 from conv2linear.record.tool_version import is_newer
-from conv2linear.sources.base import Origin, is_inside
+from conv2linear.sources.base import Origin, find_name_problem, is_inside, is_omitted
 
 MANIFEST_NAME = "conv2linear.json"
 SCHEMA_VERSION = 1
@@ -258,6 +258,9 @@ def _build_manifest(values: Mapping[str, Any]) -> Manifest:
     for name in names:
         if not is_inside(name):
             raise ValueError(f"{name!r} is not a file in this folder")
+        # A restoration would make a repository of OUT, whose configuration git runs.
+        if is_omitted(name) or find_name_problem(name):
+            raise ValueError(f"{name!r} is the name of no file of a checkpoint")
     for tensor in manifest.tensors:
         if loads_without_duplicates(tensor.shape_text) != list(tensor.shape_before):
             raise ValueError(f"shape_text of {tensor.name} is not {list(tensor.shape_before)}")

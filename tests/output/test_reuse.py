@@ -84,7 +84,17 @@ def test_what_was_staged_of_another_source_is_written_again(
 
 
 @pytest.mark.parametrize(
-    "journal", [b"", b"\xff\xfe", b"[]\n", b"{}\n1\n", b'{"name": "a"', b'{"name": [], "x": 1}\n']
+    "journal",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]\n",
+        b"{}\n1\n",
+        b'{"name": "a"',
+        b'{"name": [], "x": 1}\n',
+        b"[" * 100_000,
+    ],
+    ids=lambda journal: repr(journal[:8]),
 )
 def test_a_damaged_journal_is_not_trusted(
     large_checkpoint: Path, out: Path, journal: bytes

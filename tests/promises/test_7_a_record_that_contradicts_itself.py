@@ -55,6 +55,13 @@ def forget_source(manifest: Values, **other: object) -> None:
     manifest.update(other)
 
 
+def keep_for_restoration(manifest: Values, name: str) -> None:
+    """Let the record have a file that a restoration writes, as one of the first version."""
+    forget_source(manifest, tool="0.1.0", left_out=[{"name": name, "text": "x", "base64": None}])
+    for field in ("loaders", "compatibility"):
+        del manifest[field]
+
+
 RECORDS: dict[str, Callable[[Values], object]] = {
     "another config": lambda m: edit_of(m, "config.json").update(original='{"model_type": "x"}'),
     "another space in the config": replace_in_config,
@@ -78,6 +85,10 @@ RECORDS: dict[str, Callable[[Values], object]] = {
     "no source": forget_source,
     "no source, by a later version": lambda m: forget_source(m, tool="0.3.0"),
     "no source, by a version that had no loaders": lambda m: forget_source(m, tool="0.1.0"),
+    "a file that no source had": lambda m: keep_for_restoration(m, "evil.py"),
+    "a configuration of git": lambda m: keep_for_restoration(m, ".git/config"),
+    "one where upper case does not count": lambda m: keep_for_restoration(m, "a/.Git/config"),
+    "a name that a terminal obeys": lambda m: keep_for_restoration(m, "a\x1b[2Jb"),
     "no loaders": lambda m: m.pop("loaders"),
     "a version that is none": lambda m: m.update(tool="<0.2>"),
     "no version": lambda m: m.update(tool=""),
