@@ -271,3 +271,12 @@ def test_what_was_compared_with_nothing_is_not_called_sound(linear: Path, run_he
     verification = verify(linear, device="cpu")
     assert verification.to_dict()["verdict"] == verification.verdict
     assert "sound" not in render_report(verification).splitlines()[2]
+
+
+def test_what_belongs_to_no_checkpoint_is_said_to_be_not_looked_at(linear: Path) -> None:
+    (linear / ".cache").mkdir()
+    (linear / ".cache" / "evil.py").write_text("")
+    (linear / "empty").mkdir()
+    verification = verify(linear, device="cpu")
+    detail = next(c.detail for c in verification.checks if c.name == "recorded files")
+    assert detail.endswith("and no other; not looked at: .cache/, empty/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
+from conv2linear.checkpoint.index import some
 from conv2linear.errors import CheckFailedError, UnsupportedCheckpointError
 from conv2linear.operations.verify.needs import (
     NotDoneError,
@@ -93,8 +94,14 @@ def check_recorded_files(subject: Subject) -> str:
             raise CheckFailedError(f"{record.name} has not the recorded SHA-256")
     return (
         f"{plural(len(recorded), 'file')} with the recorded sizes, {len(hashed)} of them with the "
-        "recorded SHA-256, and no other"
+        f"recorded SHA-256, and no other{_describe_omitted(subject)}"
     )
+
+
+def _describe_omitted(subject: Subject) -> str:
+    """Name what lies there and belongs to no checkpoint: it was not looked at."""
+    omitted = subject.repository.omitted
+    return f"; not looked at: {some(omitted)}" if omitted else ""
 
 
 def compared_by_record(subject: Subject) -> list[FileRecord]:
