@@ -54,10 +54,9 @@ class Interrupts:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no second Ctrl-C come between an error and what is said of it."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    handlers = [signal.signal(number, signal.SIG_IGN) for number in _SIGNALS]
     try:
         yield
     finally:
-        for number, handler in zip(signals, handlers, strict=True):
+        for number, handler in zip(_SIGNALS, handlers, strict=True):
             signal.signal(number, handler)
