@@ -66,7 +66,9 @@ def measure_cold_copying(workdir: Path, scale: Scale, baseline: Baseline) -> Fin
         "before each run; the disk's own cache, and that of a host, are out of reach."
     )
     whole = find(results, CONVERT).durable_s / find(results, COPY).durable_s
-    goal = at_most("the same, source not in the page cache", 1.25, whole, unit="×")
+    goal = at_most(
+        "`convert`, source not in the page cache, of `cp -r` and fsync", 1.25, whole, unit="×"
+    )
     section = Section(title, note, table_rows(results, baseline))
     return Findings([goal], [section], bars_of(title, results))
 

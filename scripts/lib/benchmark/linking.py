@@ -43,7 +43,7 @@ def measure_linking(workdir: Path, scale: Scale, baseline: Baseline, copied: Cop
                 xfs, scale, baseline, contenders=(CONVERT, HARDLINK), others=results
             )
             say("a checkpoint of real size")
-            return join([measure_real_size(xfs, scale, baseline), counted, reflinks])
+            return join([counted, measure_real_size(xfs, scale, baseline), reflinks])
     except NoXfsError as error:
         reason = str(error)
     say(f"reflinks skipped: {reason}")

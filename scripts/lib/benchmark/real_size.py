@@ -48,7 +48,7 @@ def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
         "sparse file, as the disk here is smaller. Where blocks are shared, none is read."
     )
     longest_s = max(baseline.overhead_s(result) for result in results[:2])
-    promise = f"the same with {size_bytes / 1e9:.0f} GB in {_SHARDS} shards"
+    promise = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards, beyond `import torch` and the check, at most"
     goal = at_most(promise, 1, longest_s, unit="s")
     return Findings([goal], [Section(title, note, rows)], bars_of(title, results))
 
