@@ -32,7 +32,8 @@ def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
     results = compare((CONVERT, HARDLINK), source, runs=scale.runs)
     results += _measure_restore(source, runs=scale.runs)
     shutil.rmtree(source)
-    title = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards, reflinks"
+    size = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards"
+    title = f"{size}, reflinks"
     rows = [
         {
             "command": result.contender.name,
@@ -48,7 +49,7 @@ def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
         "sparse file, as the disk here is smaller. Where blocks are shared, none is read."
     )
     longest_s = max(baseline.overhead_s(result) for result in results[:2])
-    promise = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards, beyond `import torch` and the check, at most"
+    promise = f"{size}, beyond `import torch` and the check, at most"
     goal = at_most(promise, 1, longest_s, unit="s")
     return Findings([goal], [Section(title, note, rows)], bars_of(title, results))
 
