@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from conv2linear.engines.process import run_module
-from conv2linear.engines.trial import EXTERNAL_PACKAGE
+from conv2linear.engines.sglang import MODEL_PACKAGE, MODEL_PACKAGE_VARIABLE
 from conv2linear.result import Result
 
 # The first release that builds a linear patch embedding from `fusion_config`.
@@ -114,13 +114,11 @@ def _sglang() -> EngineStatus:
     installed = _find_version("sglang")
     if installed is None:
         return _not_installed("sglang")
-    if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == EXTERNAL_PACKAGE:
-        active, plugin_reason = True, "through SGLANG_EXTERNAL_MODEL_PACKAGE"
+    if os.environ.get(MODEL_PACKAGE_VARIABLE) == MODEL_PACKAGE:
+        active, plugin_reason = True, f"through {MODEL_PACKAGE_VARIABLE}"
     elif _read_source("sglang", "srt/plugins/hook_registry.py") is None:
         active = False
-        plugin_reason = (
-            f"this release has no plugins: set SGLANG_EXTERNAL_MODEL_PACKAGE={EXTERNAL_PACKAGE}"
-        )
+        plugin_reason = f"this release has no plugins: set {MODEL_PACKAGE_VARIABLE}={MODEL_PACKAGE}"
     else:
         allowed = [name.strip() for name in os.environ.get("SGLANG_PLUGINS", "").split(",")]
         active, plugin_reason = _find_entry_point(

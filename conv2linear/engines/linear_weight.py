@@ -42,6 +42,8 @@ def accept_linear_weight(layer: Any, logger: logging.Logger) -> bool:
     The parameter keeps its five dimensions; quantised bytes are refused in either shape. A layer
     that is not a linear map of whole patches keeps its loader. Tells whether the layer accepts.
     """
+    if getattr(layer, ACCEPTING_LAYER, False):
+        return True  # SGLang's hook and the changed constructor may both be there
     if not _maps_whole_patches(layer):
         return False
     weight = layer.weight

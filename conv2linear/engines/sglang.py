@@ -1,9 +1,15 @@
-"""SGLang plugin, entry-point group `sglang.srt.plugins`: linear patch embeddings load."""
+"""SGLang plugin, entry-point group `sglang.srt.plugins`: linear patch embeddings load.
+
+Some of SGLang's processes load weights and no plugins: the followers and the workers of an encoder
+server, and the weight-cache daemon. A process that does load plugins starts them, and they have
+its environment, in which the plugin names a package that every process imports that builds a model.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 from typing import Any
 
 from conv2linear.engines.linear_weight import accept_linear_weight, patch_constructor
@@ -11,14 +17,22 @@ from conv2linear.engines.quantized_weight import refuse_scales
 
 _logger = logging.getLogger(__name__)
 _CONSTRUCTOR = "sglang.srt.layers.conv.Conv3dLayer.__init__"
+MODEL_PACKAGE_VARIABLE = "SGLANG_EXTERNAL_MODEL_PACKAGE"
+MODEL_PACKAGE = "conv2linear.engines.sglang_models"
 
 
 def register() -> None:
-    """Register a hook on SGLang's `Conv3dLayer`; log an error if the layer is not there."""
+    """Register a hook on SGLang's `Conv3dLayer`; log an error if the layer is not there.
+
+    Processes that this one starts get the model package, unless they have another one.
+    """
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    if _conv3d_layer() is not None:
-        HookRegistry.register(_CONSTRUCTOR, _accept, HookType.AFTER)
+    if _conv3d_layer() is None:
+        return
+    HookRegistry.register(_CONSTRUCTOR, _accept, HookType.AFTER)
+    if not os.environ.get(MODEL_PACKAGE_VARIABLE):
+        os.environ[MODEL_PACKAGE_VARIABLE] = MODEL_PACKAGE
 
 
 def patch() -> None:

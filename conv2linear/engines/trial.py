@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from conv2linear.engines.sglang import MODEL_PACKAGE, MODEL_PACKAGE_VARIABLE
+
 _CHANNELS, _OUTPUTS, _KERNEL = 3, 8, (2, 14, 14)
-EXTERNAL_PACKAGE = "conv2linear.engines.sglang_models"
 
 
 def try_vllm() -> None:
@@ -37,8 +38,8 @@ def try_sglang() -> None:
     from sglang.srt.layers.conv import Conv3dLayer
     from sglang.srt.model_loader.weight_utils import default_weight_loader
 
-    if os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE") == EXTERNAL_PACKAGE:
-        importlib.import_module(EXTERNAL_PACKAGE)
+    if os.environ.get(MODEL_PACKAGE_VARIABLE) == MODEL_PACKAGE:
+        importlib.import_module(MODEL_PACKAGE)
     else:
         from sglang.srt.plugins import load_plugins
 

@@ -11,14 +11,16 @@ import logging
 import os
 import subprocess
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from conv2linear.engines.linear_weight import patch_constructor
+from conv2linear.engines.linear_weight import accept_linear_weight, patch_constructor
+from conv2linear.engines.sglang import MODEL_PACKAGE, MODEL_PACKAGE_VARIABLE
+from conv2linear.engines.sglang import register as register_sglang
 from conv2linear.errors import BadCheckpointError
 from tests.engines.layers import (
     ENGINES,
@@ -155,6 +157,14 @@ def test_patching_twice_wraps_the_constructor_once() -> None:
     assert Conv3dLayer.__init__ is once
 
 
+def test_a_layer_that_is_hooked_in_two_ways_keeps_one_loader() -> None:
+    layer = plain_conv3d()[0](3, 8, KERNEL, KERNEL)
+    once = layer.weight.weight_loader
+
+    assert accept_linear_weight(layer, LOGGER)
+    assert layer.weight.weight_loader is once
+
+
 def test_one_log_line_says_that_a_linear_weight_was_loaded(
     build: Build, log: pytest.LogCaptureFixture
 ) -> None:
@@ -247,6 +257,33 @@ def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plu
     kernel = torch.randn(KERNEL_SHAPE)
     layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
     assert torch.equal(layer.weight, kernel)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, MODEL_PACKAGE), ("", MODEL_PACKAGE), ("a.package.of.theirs", "a.package.of.theirs")],
+)
+def test_processes_that_load_no_plugins_get_the_model_package_from_the_one_that_starts_them(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    """Stands for SGLang with two modules; real ones are started by `scripts/check_engine`."""
+    registry, conv = ModuleType("hook_registry"), ModuleType("conv")
+    vars(registry).update(
+        HookRegistry=SimpleNamespace(register=lambda *_: None),
+        HookType=SimpleNamespace(AFTER="after"),
+    )
+    vars(conv).update(Conv3dLayer=nn.Conv3d)
+    for name in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.plugins"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", registry)
+    monkeypatch.setitem(sys.modules, "sglang.srt.layers.conv", conv)
+    monkeypatch.setenv(MODEL_PACKAGE_VARIABLE, before or "")
+    if before is None:
+        monkeypatch.delenv(MODEL_PACKAGE_VARIABLE)
+
+    register_sglang()
+
+    assert os.environ[MODEL_PACKAGE_VARIABLE] == after
 
 
 @pytest.mark.engine

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from scripts.lib.engine_check.cases import (
+    LARGE,
     Case,
     Group,
     baseline,
@@ -18,7 +18,8 @@ from scripts.lib.engine_check.cases import (
 )
 from scripts.lib.engine_check.checkpoints import save_checkpoints
 from scripts.lib.engine_check.engine_process import ENGINES, EngineProcess, Run
-from scripts.lib.engine_check.engine_verify import run_verify
+from scripts.lib.engine_check.engine_verify import judge_cost, run_verify
+from scripts.lib.engine_check.large_checkpoint import large_sizes
 from scripts.lib.engine_check.report import HEADS, Row, write_report
 from scripts.lib.results import RESULTS, format_heading, format_row, say
 
@@ -51,7 +52,7 @@ def _check(engine: EngineProcess, engine_name: str, group: Group) -> list[Row]:
         work = Path(folder)
         save_checkpoints(group, work)
         if group.verifies:
-            return [_verify(engine_name, group, case, work) for case in group.cases]
+            return _verify_all(engine_name, group, work)
         case = baseline(engine_name)
         run = engine.start(case, group.options, work)
         expected = run.answers
@@ -65,13 +66,19 @@ def _check(engine: EngineProcess, engine_name: str, group: Group) -> list[Row]:
     return rows
 
 
-def _verify(engine_name: str, group: Group, case: Case, work: Path) -> Row:
-    """Let `verify` start the engine, and print a table row for it."""
-    started = time.monotonic()
-    outcome, detail = run_verify(engine_name, work / case.checkpoint, case.env)
-    seconds = time.monotonic() - started
-    found, passed = judge_verification(case, outcome, detail)
-    return _show(group, case, Run(None, found, seconds), found, passed=passed)
+def _verify_all(engine_name: str, group: Group, work: Path) -> list[Row]:
+    """Let `verify` start the engine with every case, and print a table row for each."""
+    rows, first = [], None
+    for case in group.cases:
+        verified = run_verify(engine_name, work / case.checkpoint, case.env)
+        first = first or verified
+        found, passed = judge_verification(case, verified.outcome, verified.detail)
+        if case.checkpoint == LARGE:
+            cost, is_low = judge_cost(verified, first, large_sizes())
+            found, passed = f"{found}; {cost}", passed and is_low
+        run = Run(None, found, verified.seconds)
+        rows.append(_show(group, case, run, found, passed=passed))
+    return rows
 
 
 def _show(group: Group, case: Case, run: Run, outcome: str, *, passed: bool) -> Row:

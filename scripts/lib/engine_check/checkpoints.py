@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from scripts.lib.engine_check.cases import Group
+from scripts.lib.engine_check.cases import LARGE, Group
+from scripts.lib.engine_check.large_checkpoint import save_large_checkpoint
 from scripts.lib.engine_check.tiny_models import save_servable_model
 from tests.support.checkpoints import BIAS, WEIGHT
 
@@ -27,12 +28,18 @@ def save_checkpoints(group: Group, work: Path) -> None:
     save_servable_model(group.model_type, original, seed=0, scheme=group.scheme)
     if "other" in names:
         save_servable_model(group.model_type, work / "other", seed=1, scheme=group.scheme)
-    program = Path(sys.executable).with_name("conv2linear")
-    options = _OPTIONS.get(group.scheme or "", [])
-    # stdout is for the table of runs.
-    command: list[str | Path] = [program, "convert", original, linear, *options]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    _convert(original, linear, *_OPTIONS.get(group.scheme or "", []))
     _plant_faults(linear, names)
+    if LARGE in names:
+        save_large_checkpoint(work / "large-original")
+        _convert(work / "large-original", work / LARGE, "--hardlink")
+
+
+def _convert(original: Path, linear: Path, *options: str) -> None:
+    program = Path(sys.executable).with_name("conv2linear")
+    # stdout is for the table of runs.
+    command: list[str | Path] = [program, "convert", "--quiet", original, linear, *options]
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def _plant_faults(linear: Path, names: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,17 @@ PROMPT = "<|user|><|begin_of_image|><|image|><|end_of_image|>What is this?<|assi
 MAX_TOKENS = 8
 
 Answer = dict[str, Any]
-"""`tokens`, and `logprobs`: for each token those of the likeliest tokens, by id."""
+"""`tokens`, and `logprobs`: for each token those of the likeliest tokens, by id.
+
+Of a process without a language model it is `embedding`, the hash of what it makes of an image.
+"""
+
+
+def agree(answers: Sequence[Answer]) -> Answer:
+    """Return the answer of several workers, who have to say the same."""
+    if any(answer != answers[0] for answer in answers):
+        raise SystemExit(f"the workers say different things: {answers}")
+    return answers[0]
 
 
 def write_answers(output: str, ask: Callable[[Image.Image], Answer]) -> None:
