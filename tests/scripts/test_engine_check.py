@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conv2linear import inspect_checkpoint
 from scripts.lib.engine_check.cases import (
     BYTES_REFUSAL,
     NO_PLUGIN,
@@ -23,9 +24,12 @@ from scripts.lib.engine_check.cases import (
     judge_verification,
     plan_groups,
 )
+from scripts.lib.engine_check.engine_verify import MOST_BEYOND_S, Verified, judge_cost
+from scripts.lib.engine_check.large_checkpoint import large_sizes, save_large_checkpoint
+from scripts.lib.engine_check.prompts import agree
 from scripts.lib.engine_check.readme import BEGIN, END, render_table, replace_table
 from scripts.lib.engine_check.report import Row, read_report, write_report
-from scripts.lib.engine_check.tiny_models import MODEL_TYPES
+from scripts.lib.engine_check.tiny_models import ENCODER_TYPE, MODEL_TYPES
 from scripts.lib.results import RESULTS, ROOT
 
 ORIGINAL: Answers = {
@@ -73,10 +77,52 @@ def test_a_refusal_passes_only_with_its_words_and_without_answers() -> None:
     assert judge(SAME, ORIGINAL, None, log) == ("failed", False)
 
 
+def test_what_an_encoder_makes_of_an_image_has_to_be_the_same() -> None:
+    case = Case("linear, no log", "original", "same")
+    answers: Answers = {"gradient": {"embedding": "1f"}, "checker": {"embedding": "2e"}}
+    other: Answers = answers | {"checker": {"embedding": "2f"}}
+    assert judge(case, answers, answers, "") == ("same embedding", True)
+    assert judge(case, answers, other, "") == ("different embedding", False)
+
+
+def test_workers_that_say_different_things_are_no_answer() -> None:
+    assert agree([{"tokens": [1]}, {"tokens": [1]}]) == {"tokens": [1]}
+    with pytest.raises(SystemExit, match="different things"):
+        agree([{"tokens": [1]}, {"tokens": [2]}])
+
+
+def test_a_large_checkpoint_that_costs_more_than_is_promised_fails() -> None:
+    sizes = large_sizes()
+    allowed = sizes.tables_bytes + sizes.layer_bytes
+    tiny = Verified("pass", "", seconds=20, processor_s=18, disk_bytes=1000)
+
+    def is_low(processor_s: float, disk_bytes: int) -> bool:
+        large = Verified("pass", "", 300, processor_s, disk_bytes)
+        return judge_cost(large, tiny, sizes)[1]
+
+    assert is_low(18 + MOST_BEYOND_S, allowed)
+    assert not is_low(19 + MOST_BEYOND_S, allowed)
+    assert not is_low(18, allowed + 1)
+
+
+def test_the_large_checkpoint_has_the_sizes_of_glm_4_5v_and_takes_little_of_a_disk(
+    tmp_path: Path,
+) -> None:
+    save_large_checkpoint(tmp_path / "large")
+
+    inspection = inspect_checkpoint(tmp_path / "large")
+    [weight] = inspection.embeddings
+    assert list(weight.shape) == [1536, 3, 2, 14, 14]
+    paths = list((tmp_path / "large").glob("*.safetensors"))
+    assert sum(path.stat().st_size for path in paths) > 210e9
+    assert sum(path.stat().st_blocks * 512 for path in paths) < 50e6
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_every_group_is_served_with_the_plugin_and_refused_without(engine: str) -> None:
     groups = {group.name: group for group in plan_groups(engine) if not group.verifies}
-    assert {group.model_type for group in groups.values()} == set(MODEL_TYPES)
+    types = {*MODEL_TYPES, ENCODER_TYPE} if engine == "sglang" else set(MODEL_TYPES)
+    assert {group.model_type for group in groups.values()} == types
     for group in groups.values():
         cases = {case.name: case for case in group.cases}
         assert cases["linear, plugin"].expect == "same"

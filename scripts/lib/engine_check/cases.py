@@ -25,6 +25,7 @@ EXTERNAL_PACKAGE = {
     "SGLANG_EXTERNAL_MODEL_PACKAGE": "conv2linear.engines.sglang_models",
 }
 
+OTHER_PACKAGE = {"SGLANG_EXTERNAL_MODEL_PACKAGE": "json"}  # any that has no models
 LARGE = "large"  # the checkpoint with the sizes of GLM-4.5V
 
 Answers = dict[str, Answer]
@@ -85,6 +86,8 @@ def plan_groups(engine: str) -> tuple[Group, ...]:
 
 def _plan_vllm(pair: tuple[Case, ...]) -> tuple[Group, ...]:
     parallel = {"tensor_parallel_size": 2}
+    workers = {"data_parallel_size": 2}
+    encoder = {"encoder_only": True}
     transformers = {"model_impl": "transformers"}
     return (
         Group("glm4v", "glm4v", (*pair, *_faults("reload_weights"))),
@@ -94,6 +97,8 @@ def _plan_vllm(pair: tuple[Case, ...]) -> tuple[Group, ...]:
         Group("int4", "glm4v, compressed-tensors INT4 (W4A16)", pair, scheme="int4"),
         Group("fp8", "glm4v, compressed-tensors FP8", pair, scheme="float"),
         Group("tp2", "glm4v, `tensor_parallel_size=2`", pair, options=parallel),
+        Group("dp2", "glm4v, `data_parallel_size=2`", pair, options=workers),
+        Group("encoder", 'glm4v, `ec_role="ec_producer"`', pair, options=encoder),
         Group("transformers", 'glm4v, `model_impl="transformers"`', pair, options=transformers),
     )
 
@@ -101,11 +106,27 @@ def _plan_vllm(pair: tuple[Case, ...]) -> tuple[Group, ...]:
 def _plan_sglang(pair: tuple[Case, ...]) -> tuple[Group, ...]:
     fork = {"fork": True}
     package = Case("linear, model package", "linear", "same", env=EXTERNAL_PACKAGE)
+    # Followers and workers of an encoder server load no plugins: here they are without a hook.
+    other = Case(
+        "linear, plugin, another model package", "linear", "refused", STOCK_REFUSAL, OTHER_PACKAGE
+    )
     return (
         Group("glm4v", "glm4v", (*pair, *_faults("update_weights_from_disk")), options=fork),
         Group("glm4v_moe", "glm4v_moe", pair, model_type="glm4v_moe", options=fork),
         Group("glm_ocr", "glm_ocr", pair, model_type="glm_ocr", options=fork),
         Group("spawned", "glm4v, processes that import SGLang anew", (*pair, package)),
+        Group("tp2", "glm4v, `--tp-size 2`", pair, options=fork | {"tp_size": 2}),
+        Group("dp2", "glm4v, `--dp-size 2`", pair, options=fork | {"dp_size": 2}),
+        *(
+            Group(
+                f"encoder_{name}",
+                f"qwen3_vl, `--encoder-only --{name}-size 2`",
+                (*pair, package, other),
+                model_type="qwen3_vl",  # of those that SGLang has encoder servers for
+                options={"encoder_only": True, f"{name}_size": 2},
+            )
+            for name in ("tp", "dp")
+        ),
     )
 
 
@@ -136,7 +157,7 @@ def _plan_verifications(engine: str) -> tuple[Group, ...]:
         Group(
             "verify_large",
             title + "a checkpoint with the sizes of GLM-4.5V",
-            (passed, Case("linear of 216 GB, plugin", LARGE, "pass")),
+            (passed, Case("linear of 215 GB, plugin", LARGE, "pass")),
             model_type="glm4v_moe",
             verifies=True,
         ),

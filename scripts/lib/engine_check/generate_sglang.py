@@ -10,17 +10,29 @@ import sglang.srt.managers.scheduler
 import sglang.srt.models.glm4v  # what every start needs is imported once
 from PIL import Image
 
-from scripts.lib.engine_check.prompts import MAX_TOKENS, PROMPT, Answer, write_answers
+from scripts.lib.engine_check.encode_sglang import encode
+from scripts.lib.engine_check.prompts import (
+    MAX_TOKENS,
+    PROMPT,
+    Answer,
+    agree,
+    write_answers,
+)
 
 
 def main(checkpoint: str, output: str, options: dict[str, Any], update_from: str | None) -> None:
     """Load a checkpoint, take over the weights of another if one is named, and answer.
 
     With `fork` among the options SGLang's processes inherit what is imported here; it would spawn
-    them, and each would import it again.
+    them, and each would import it again. With `encoder_only` it is SGLang's encoder server. With
+    `dp_size` every worker has to answer the same.
     """
+    if options.pop("encoder_only", False):
+        encode(checkpoint, output, options)
+        return
     if options.pop("fork", False):
         _fork_processes()
+    ranks = range(options["dp_size"]) if "dp_size" in options else [None]
     engine = sglang.Engine(
         model_path=checkpoint,
         dtype="bfloat16",
@@ -40,7 +52,7 @@ def main(checkpoint: str, output: str, options: dict[str, Any], update_from: str
     try:
         if update_from is not None:
             _update(engine, update_from)
-        write_answers(output, lambda image: _ask(engine, image))
+        write_answers(output, lambda image: agree([_ask(engine, image, rank) for rank in ranks]))
     finally:
         engine.shutdown()
 
@@ -54,13 +66,14 @@ def _fork_processes() -> None:
     multiprocessing.set_start_method = set_fork
 
 
-def _ask(engine: sglang.Engine, image: Image.Image) -> Answer:
+def _ask(engine: sglang.Engine, image: Image.Image, rank: int | None) -> Answer:
     answer = engine.generate(
         prompt=PROMPT,
         image_data=[image],
         sampling_params={"temperature": 0, "max_new_tokens": MAX_TOKENS, "ignore_eos": True},
         return_logprob=True,
         top_logprobs_num=5,
+        routed_dp_rank=rank,
     )
     steps = answer["meta_info"]["output_top_logprobs"]
     return {

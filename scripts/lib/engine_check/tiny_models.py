@@ -1,4 +1,4 @@
-"""Write tiny GLM-V checkpoints, complete with tokenizer and processor, that engines can serve."""
+"""Write tiny checkpoints, complete with tokenizer and processor, that engines can serve."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from transformers import (
     Glm4vImageProcessor,
     Glm4vProcessor,
     PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen3VLProcessor,
 )
 from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
 from tests.support.models import make_config
 from tests.support.quantized_models import quantize
 
 MODEL_TYPES = ("glm4v", "glm4v_moe", "glm_ocr")
+ENCODER_TYPE = "qwen3_vl"  # SGLang 0.5.23 has no encoder server for any of the above
 # Far above the default of 0.02, so that an image changes the answer of a model of this size.
 _INITIALIZER_RANGE = 0.1
 _EXPERT_SETTINGS = ("moe_intermediate_size", "n_routed_experts", "num_experts_per_tok")
@@ -33,6 +37,13 @@ _SPECIAL_TOKENS = (
     "<|video|>",
     "<|end_of_video|>",
 )
+# What a Qwen processor asks its tokenizer for.
+_QWEN_TOKENS = {
+    "image_token": "<|image|>",
+    "video_token": "<|video|>",
+    "vision_start_token": "<|begin_of_image|>",
+    "vision_end_token": "<|end_of_image|>",
+}
 
 
 def save_servable_model(
@@ -42,7 +53,7 @@ def save_servable_model(
 
     compressed-tensors quantises it by `scheme`, where one is named.
     """
-    tokenizer = _make_tokenizer()
+    tokenizer = _make_tokenizer(model_type)
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(_make_config(model_type, tokenizer))
     model.to(torch.bfloat16)
@@ -54,15 +65,25 @@ def save_servable_model(
         compressor.update_config(folder)
     # Small images stay small: 112 x 112 is 8 x 8 patches, 16 image tokens.
     size = {"shortest_edge": 112 * 112, "longest_edge": 224 * 224}
-    Glm4vProcessor(
-        image_processor=Glm4vImageProcessor(size=size),
-        tokenizer=tokenizer,
-        video_processor=Glm4vVideoProcessor(size=size),
-        chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
-    ).save_pretrained(folder)
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    if model_type == ENCODER_TYPE:
+        processor: Any = Qwen3VLProcessor(
+            image_processor=Qwen2VLImageProcessor(size=size),
+            tokenizer=tokenizer,
+            video_processor=Qwen3VLVideoProcessor(size=size, patch_size=14),
+            chat_template=template,
+        )
+    else:
+        processor = Glm4vProcessor(
+            image_processor=Glm4vImageProcessor(size=size),
+            tokenizer=tokenizer,
+            video_processor=Glm4vVideoProcessor(size=size),
+            chat_template=template,
+        )
+    processor.save_pretrained(folder)
 
 
-def _make_tokenizer() -> PreTrainedTokenizerFast:
+def _make_tokenizer(model_type: str) -> PreTrainedTokenizerFast:
     """Make a byte-level BPE tokenizer without merges: one token for each byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe = models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
@@ -71,7 +92,10 @@ def _make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(_SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+        tokenizer_object=tokenizer,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=_QWEN_TOKENS if model_type == ENCODER_TYPE else {},
     )
 
 
@@ -87,7 +111,12 @@ def _make_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         text.use_qk_norm = False  # as in the published configs; vLLM reads it
     else:
         for name in _EXPERT_SETTINGS:  # an engine may take a model that has them for one of experts
-            delattr(text, name)
+            if hasattr(text, name):
+                delattr(text, name)
+    if model_type == ENCODER_TYPE:
+        for name, token in _QWEN_TOKENS.items():
+            setattr(config, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
+        return config
     for name in ("image", "video"):
         ids = tokenizer.convert_tokens_to_ids(
             [f"<|{name}|>", f"<|begin_of_{name}|>", f"<|end_of_{name}|>"]
