@@ -121,7 +121,7 @@ def _plan_sglang(pair: tuple[Case, ...]) -> tuple[Group, ...]:
             Group(
                 f"encoder_{name}",
                 f"qwen3_vl, `--encoder-only --{name}-size 2`",
-                (*pair, package, other),
+                (*pair, other),
                 model_type="qwen3_vl",  # of those that SGLang has encoder servers for
                 options={"encoder_only": True, f"{name}_size": 2},
             )
