@@ -34,7 +34,8 @@ _ENVIRONMENT = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     },
-    "sglang": {"SGLANG_USE_CPU_ENGINE": "1"},
+    # Two ranks need cores of their own where there is one NUMA node.
+    "sglang": {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_CPU_OMP_THREADS_BIND": "0|1"},
 }
 ENGINES = tuple(sorted(_ENVIRONMENT))
 _TIMEOUT_S = 900
