@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,8 +19,6 @@ import torch
 from torch import nn
 
 from conv2linear.engines.linear_weight import accept_linear_weight, patch_constructor
-from conv2linear.engines.sglang import MODEL_PACKAGE, MODEL_PACKAGE_VARIABLE
-from conv2linear.engines.sglang import register as register_sglang
 from conv2linear.errors import BadCheckpointError
 from tests.engines.layers import (
     ENGINES,
@@ -34,7 +32,6 @@ from tests.engines.layers import (
     hook_no_loader,
     needs,
     plain_conv3d,
-    sglang_conv3d,
     vllm_conv3d,
 )
 
@@ -239,67 +236,3 @@ def test_vllm_loads_the_plugin_beside_another_that_replaces_the_layer() -> None:
     kernel = torch.randn(KERNEL_SHAPE)
     layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
     assert torch.equal(layer.weight, kernel)
-
-
-@pytest.mark.engine
-@needs("sglang")
-def test_sglang_takes_a_second_registration_and_the_model_package_beside_the_plugin() -> None:
-    from sglang.srt.plugins.hook_registry import HookRegistry
-
-    from conv2linear.engines.sglang import register
-
-    conv3d_layer, _ = sglang_conv3d()
-    register()
-    HookRegistry.apply_hooks()
-    importlib.import_module("conv2linear.engines.sglang_models")
-
-    layer = conv3d_layer(3, 8, kernel_size=KERNEL, stride=KERNEL)
-    kernel = torch.randn(KERNEL_SHAPE)
-    layer.weight.weight_loader(layer.weight, kernel.reshape(LINEAR_SHAPE))
-    assert torch.equal(layer.weight, kernel)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [(None, MODEL_PACKAGE), ("", MODEL_PACKAGE), ("a.package.of.theirs", "a.package.of.theirs")],
-)
-def test_processes_that_load_no_plugins_get_the_model_package_from_the_one_that_starts_them(
-    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
-) -> None:
-    """Stands for SGLang with two modules; real ones are started by `scripts/check_engine`."""
-    registry, conv = ModuleType("hook_registry"), ModuleType("conv")
-    vars(registry).update(
-        HookRegistry=SimpleNamespace(register=lambda *_: None),
-        HookType=SimpleNamespace(AFTER="after"),
-    )
-    vars(conv).update(Conv3dLayer=nn.Conv3d)
-    for name in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.plugins"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", registry)
-    monkeypatch.setitem(sys.modules, "sglang.srt.layers.conv", conv)
-    monkeypatch.setenv(MODEL_PACKAGE_VARIABLE, before or "")
-    if before is None:
-        monkeypatch.delenv(MODEL_PACKAGE_VARIABLE)
-
-    register_sglang()
-
-    assert os.environ[MODEL_PACKAGE_VARIABLE] == after
-
-
-@pytest.mark.engine
-@needs("sglang")
-@pytest.mark.parametrize("way", ["register", "patch"])
-def test_sglang_without_its_conv3d_layer_logs_an_error_that_names_the_version(
-    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, way: str
-) -> None:
-    import sglang
-
-    from conv2linear.engines import sglang as plugin
-
-    name = "sglang.srt.layers.conv"
-    monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    getattr(plugin, way)()
-
-    [record] = log.records
-    assert record.levelno == logging.ERROR
-    assert f"SGLang {sglang.__version__} does not have the Conv3dLayer" in record.getMessage()

@@ -41,7 +41,7 @@ def run_verify(engine: str, checkpoint: Path, env: Mapping[str, str]) -> Verifie
     Where the command gives no such check, the outcome is "error".
     """
     program = Path(sys.executable).with_name("conv2linear")
-    command = [program, "verify", checkpoint, "--engine", engine, "--device", "cpu", "--json"]
+    command: list[str | Path] = [program, "verify", checkpoint, "--engine", engine]
     started, before = time.monotonic(), _processor_s()
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -49,7 +49,7 @@ def run_verify(engine: str, checkpoint: Path, env: Mapping[str, str]) -> Verifie
         tempfile.TemporaryFile("w+") as errors,
     ):
         process = subprocess.Popen(
-            command,
+            [*command, "--device", "cpu", "--json"],
             env=os.environ | {"TMPDIR": temporary} | dict(env),
             stdout=output,
             stderr=errors,

@@ -96,7 +96,7 @@ def save_large_checkpoint(folder: Path) -> None:
     config.save_pretrained(folder)
     shapes = _shapes(model)
     shards = list(_split(shapes))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         shard = f"model-{number:05}-of-{len(shards):05}.safetensors"
         _write_shard(folder / shard, {name: shapes[name] for name in names})
@@ -137,7 +137,8 @@ def _size_bytes(shape: torch.Size) -> int:
 
 def _split(shapes: Mapping[str, torch.Size]) -> Iterator[list[str]]:
     """Yield the names of the tensors of each shard."""
-    names, filled = [], 0
+    names: list[str] = []
+    filled = 0
     for name, shape in shapes.items():
         if names and filled + _size_bytes(shape) > _SHARD_BYTES:
             yield names
