@@ -1,8 +1,8 @@
 """Start SGLang's encoder server, and ask it for what it makes of the images.
 
 Its processes load weights: the server itself, the followers of tensor parallelism, and the workers
-of data parallelism. A follower that fails leaves a server that waits for it, so that the first
-image, too, has to come back within a time.
+of data parallelism. One that fails leaves a server that hears, and may never answer, so that they
+are looked at while an answer is waited for.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import requests
 import zmq
 from PIL import Image
@@ -45,9 +47,14 @@ def encode(checkpoint: str, output: str, options: Mapping[str, Any]) -> None:
     try:
         address = f"http://{_HOST}:{port}"
         _wait(server, address)
-        # One request for each worker: they are asked in turn.
-        workers = range(options.get("dp_size", 1))
-        write_answers(output, lambda image: agree([_ask(address, image) for _ in workers]))
+        ranks = options.get("dp_size", 1)
+        started = ranks if ranks > 1 else options["tp_size"] - 1
+
+        def ask(image: Image.Image) -> Answer:
+            # Workers are asked in turn.
+            return agree([_ask(address, image, server.pid, started) for _ in range(ranks)])
+
+        write_answers(output, ask)
     finally:
         server.kill()
         server.wait()
@@ -68,26 +75,36 @@ def _wait(server: subprocess.Popen[bytes], address: str) -> None:
     raise SystemExit(f"the encoder server does not hear after {_START_S} s")
 
 
-def _ask(address: str, image: Image.Image) -> Answer:
+def _ask(address: str, image: Image.Image, server: int, started: int) -> Answer:
+    """Ask about an image, as long as the server has the processes that it has started."""
     content = io.BytesIO()
     image.save(content, "png")
-    context = zmq.Context()
-    receiver = context.socket(zmq.PULL)
-    try:
-        request = {
-            "mm_items": ["data:image/png;base64," + base64.b64encode(content.getvalue()).decode()],
-            "modality": "IMAGE",
-            "req_id": os.urandom(8).hex(),
-            "num_parts": 1,
-            "part_idx": 0,
-            "prefill_host": _HOST,
-            "embedding_port": receiver.bind_to_random_port(f"tcp://{_HOST}"),
-        }
-        reply = requests.post(f"{address}/encode", json=request, timeout=_ANSWER_S)
-        reply.raise_for_status()
-        if not receiver.poll(1000 * _ANSWER_S):
-            raise SystemExit("the encoder server has sent no embedding")
-        *_, embedding = receiver.recv_multipart()
-        return {"embedding": hashlib.sha256(embedding).hexdigest()}
-    finally:
-        context.destroy(linger=0)
+    receiver = zmq.Context().socket(zmq.PULL)
+    request = {
+        "mm_items": ["data:image/png;base64," + base64.b64encode(content.getvalue()).decode()],
+        "modality": "IMAGE",
+        "req_id": os.urandom(8).hex(),
+        "num_parts": 1,
+        "part_idx": 0,
+        "prefill_host": _HOST,
+        "embedding_port": receiver.bind_to_random_port(f"tcp://{_HOST}"),
+    }
+    deadline = time.monotonic() + _ANSWER_S
+    reply = ThreadPoolExecutor(1).submit(
+        requests.post, f"{address}/encode", json=request, timeout=_ANSWER_S
+    )
+    while not receiver.poll(1000):
+        if reply.done() and not receiver.poll(1000):
+            raise SystemExit(f"the encoder server says {reply.result().text}")
+        if _count_processes(server) < started or time.monotonic() > deadline:
+            raise SystemExit("the encoder server has lost a process, or does not answer")
+    *_, embedding = receiver.recv_multipart()
+    return {"embedding": hashlib.sha256(embedding).hexdigest()}
+
+
+def _count_processes(server: int) -> int:
+    """Count the processes that a server has spawned and that have not ended."""
+    return sum(
+        child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
+        for child in psutil.Process(server).children()
+    )
