@@ -96,5 +96,8 @@ def test_offline_a_cold_cache_is_named(cli: HubCli, out: Path, revision: tuple[s
 def test_offline_a_cache_with_a_shard_missing_is_named(cli: HubCli, out: Path) -> None:
     cli.warm_cache("org/tiny", ignore_patterns=["model-00002-of-*"])
     done = cli("convert", "org/tiny", out, env={"HF_HUB_OFFLINE": "1"})
-    done.assert_refused("org/tiny", "not in the cache")
+    done.assert_refused("org/tiny")
+    # The client says so, or gives what it has as if it were all, and then the index says so.
+    by_index = "shard model-00002-of-00009.safetensors is missing"
+    assert "not in the cache" in done.stderr or by_index in done.stderr
     assert list(out.parent.iterdir()) == []

@@ -8,10 +8,12 @@ from conv2linear.checkpoint.model_types import MODEL_TYPES
 from conv2linear.checkpoint.refused_types import REFUSED_TYPES
 from scripts.lib.engine_check.tiny_models import MODEL_TYPES as SERVED
 from scripts.lib.model_types import KNOWN_PATTERNS, Survey, judge, survey_transformers
+from tests.support.installed import need_transformers_of_the_tables
 
 
 @pytest.fixture(scope="module")
 def survey() -> Survey:
+    need_transformers_of_the_tables()
     return survey_transformers()
 
 

@@ -41,7 +41,7 @@ def need_torch(release: str, name: str, *, of: str) -> None:
         pytest.skip(f"{of} takes torch.{name}, which torch has from {release} on")
 
 
-def need_olah() -> None:
-    """Skip a test that reads from a Hub where `olah` cannot list the files of a repository."""
-    if Version(version("olah")) < Version("0.5"):
-        pytest.skip("olah answers a listing with status 500 before 0.5, which needs a newer client")
+def need_release(package: str, release: str, why: str) -> None:
+    """Skip a test for which an older release of a package that only tests use will not do."""
+    if Version(version(package)) < Version(release):
+        pytest.skip(f"needs {package} {release}: {why}")

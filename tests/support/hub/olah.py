@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.installed import need_olah
+from tests.support.installed import need_release
 
 _START_TIMEOUT_S = 60.0
 
@@ -24,7 +24,7 @@ class Olah:
         self.repositories = folder / "repositories"
         (self.repositories / "models").mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
-        need_olah()
+        need_release("olah", "0.5", "before, it answers a listing with status 500")
         self._output = folder / "olah.txt"
         self._process = self._start(folder)
         try:
