@@ -13,7 +13,11 @@ from scripts.lib.results import RESULTS, ROOT, format_table
 
 BEGIN = "<!-- made by scripts/check_engine: what is between these marks is not edited by hand -->"
 END = "<!-- end -->"
-_SHORT = {"same tokens and logprobs": "same", "different tokens": "other answers"}
+_SHORT = {
+    "same tokens and logprobs": "same",
+    "same embedding": "same",
+    "different tokens": "other answers",
+}
 _PAIR = ("linear, plugin", "linear, no plugin")
 _NAMES = {"vllm": "vLLM", "sglang": "SGLang"}
 
