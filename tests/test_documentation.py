@@ -46,7 +46,16 @@ NAMES_IN_GUIDE = {
 }
 COMMANDS = [command.name or "" for command in app.registered_commands]
 OF_OTHER_TOOLS = {
-    *("--script", "--encoder-only", "--flavor", "--secrets", "--runs", "--seed", "--with"),
+    *(
+        "--script",
+        "--encoder-only",
+        "--tp-size",
+        "--flavor",
+        "--secrets",
+        "--runs",
+        "--seed",
+        "--with",
+    ),
     "--xet-only",
 }
 
