@@ -68,7 +68,8 @@ def find_patch_embeddings(
     Raises `UnsupportedCheckpointError` where there is none, and `BadCheckpointError`.
     """
     shard_of = {name: shard for shard, header in headers.items() for name in header.tensors}
-    names = sorted(n for n in shard_of if is_patch_embedding(n) or is_fused_patch_embedding(n))
+    candidates = [name for name in shard_of if _MODULE in name]
+    names = sorted(n for n in candidates if is_patch_embedding(n) or is_fused_patch_embedding(n))
     if not names:
         raise UnsupportedCheckpointError(
             "no patch_embed.proj.weight in any shard",
@@ -78,7 +79,7 @@ def find_patch_embeddings(
         raise BadCheckpointError(
             f"{len(names)} patch embeddings, at most {_MAX_PATCH_EMBEDDINGS} are plausible"
         )
-    members = _members_of_modules(shard_of, names)
+    members = _members_of_modules(candidates, names)
     embeddings = []
     for name in names:
         bias = bias_name(name) if bias_name(name) in shard_of else None
@@ -105,15 +106,8 @@ def find_patch_embeddings(
 
 def _members_of_modules(tensors: Iterable[str], weights: Iterable[str]) -> dict[str, list[str]]:
     """Return, for each patch embedding's module (with a dot behind), all tensors below it."""
-    members: dict[str, list[str]] = {name.removesuffix("weight"): [] for name in weights}
-    for tensor in tensors:
-        end = tensor.find("proj.")
-        while end != -1:
-            end += len("proj.")
-            if tensor[:end] in members:
-                members[tensor[:end]].append(tensor)
-            end = tensor.find("proj.", end)
-    return members
+    modules = [name.removesuffix("weight") for name in weights]
+    return {module: [name for name in tensors if name.startswith(module)] for module in modules}
 
 
 def _check_patch_embedding(embedding: PatchEmbedding, members: Iterable[str]) -> None:
@@ -152,8 +146,9 @@ def _check_bias(
         )
 
 
-_CONV3D_WEIGHT = "patch_embed.proj.weight"
-_FUSED_WEIGHT = "patch_embed.linear_proj.weight"
+_MODULE = "patch_embed."
+_CONV3D_WEIGHT = f"{_MODULE}proj.weight"
+_FUSED_WEIGHT = f"{_MODULE}linear_proj.weight"
 
 
 def is_patch_embedding(name: str) -> bool:

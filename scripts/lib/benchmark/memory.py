@@ -11,10 +11,9 @@ from scripts.lib.benchmark.findings import Findings, Row, Section, at_most
 from scripts.lib.benchmark.hub_process import REPO_ID, serving
 from scripts.lib.benchmark.outputs import CONVERT
 from scripts.lib.benchmark.processes import run
-from scripts.lib.benchmark.sources import Scale
+from scripts.lib.benchmark.sources import Scale, write_source
 from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR
-from tests.support.checkpoints import write_checkpoint
 
 _LIMIT_MB = 100
 _ON_THE_CPU = ("--device", "cpu")
@@ -73,7 +72,7 @@ def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
 
 def _measure(workdir: Path, shard_bytes: int) -> dict[str, int]:
     """Return the peak of each command, by its name."""
-    source = write_checkpoint(workdir / "source", shards=1, filler_bytes=shard_bytes)
+    source = write_source(workdir / "source", shards=1, filler_bytes=shard_bytes)
     out, restored = workdir / "out", workdir / "restored"
     peaks = {
         "convert": _peak(*CONVERT.command, source, out),
@@ -102,7 +101,7 @@ def _measure(workdir: Path, shard_bytes: int) -> dict[str, int]:
 
 def _measure_sparse(workdir: Path, shard_bytes: int) -> dict[str, int]:
     """Return the peak of each command that need not read every byte."""
-    source = write_checkpoint(workdir / "source", shards=1, hole_bytes=shard_bytes)
+    source = write_source(workdir / "source", shards=1, hole_bytes=shard_bytes)
     out, restored = workdir / "out", workdir / "restored"
     peaks = {
         "convert": _peak(*CONVERT.command, source, out),

@@ -9,10 +9,9 @@ from scripts.lib.benchmark.disks import used_bytes
 from scripts.lib.benchmark.findings import Findings, Section, at_most, bars_of, spread_cells
 from scripts.lib.benchmark.outputs import CONVERT, HARDLINK, compare
 from scripts.lib.benchmark.processes import run
-from scripts.lib.benchmark.sources import Scale
+from scripts.lib.benchmark.sources import Scale, write_source
 from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Result, Turn, take_turns
-from tests.support.checkpoints import write_checkpoint
 
 _SHARDS, _TENSORS = 46, 17_666
 _RESTORE = Contender("restore", (*CONV2LINEAR, "restore"), imports_torch=False, syncs=True)
@@ -20,7 +19,7 @@ _RESTORE = Contender("restore", (*CONV2LINEAR, "restore"), imports_torch=False, 
 
 def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
     """Convert and restore it, on a file system that shares blocks."""
-    source = write_checkpoint(
+    source = write_source(
         xfs / "source",
         shards=_SHARDS,
         filler_bytes=scale.real_shard_bytes,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.lib.benchmark.disks import read_into_cache
-from tests.support.checkpoints import write_checkpoint
+from scripts.lib.results import ROOT
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,19 @@ QUICK = Scale(
 )
 
 
+def write_source(folder: Path, **options: Any) -> Path:
+    """Call `write_checkpoint` in a process of its own, so that this one stays small.
+
+    What this process has had in memory counts for every process that it starts.
+    """
+    command = [sys.executable, "-m", "scripts.lib.benchmark.write_source"]
+    subprocess.run([*command, str(folder), json.dumps(options)], cwd=ROOT, check=True)
+    return folder
+
+
 def make_source(folder: Path, *, shards: int, total_bytes: int, tensors: int | None = None) -> Path:
     """Write a checkpoint as `folder`/source, on the disk and in the page cache."""
-    source = write_checkpoint(
+    source = write_source(
         folder / "source",
         shards=shards,
         filler_bytes=total_bytes // shards,

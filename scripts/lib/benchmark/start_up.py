@@ -10,8 +10,8 @@ from pathlib import Path
 
 from scripts.lib.benchmark.findings import Findings, Section, at_most
 from scripts.lib.benchmark.processes import Run, run
+from scripts.lib.benchmark.sources import write_source
 from scripts.lib.benchmark.turns import CONV2LINEAR, Result
-from tests.support.checkpoints import write_checkpoint
 
 _PYTHON, _HELP = "python -c pass", "conv2linear --help"
 _TORCH, _CHECK = "python -c 'import torch'", "import torch, equivalence check"
@@ -95,7 +95,7 @@ def _measure_ends(runs: int) -> dict[str, float]:
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            source = str(write_checkpoint(folder / "source", shards=2))
+            source = str(write_source(folder / "source", shards=2))
             out, restored = str(folder / "out"), str(folder / "restored")
             for command in (
                 ("inspect", source),
