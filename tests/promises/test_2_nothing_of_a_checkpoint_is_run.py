@@ -135,6 +135,17 @@ def test_nor_where_the_search_path_leads_there(trap: Trap, script: Path, entry: 
     assert not any(" -c " in started for started in trap.sprung.values())
 
 
+@pytest.mark.parametrize("arguments", [("engines",), ("--version",), ("inspect", "org/name")])
+def test_nor_where_the_command_names_no_folder(
+    trap: Trap, script: Path, arguments: tuple[str, ...]
+) -> None:
+    trap.plant(*OUTSIDE)
+    done = trap.run(script, *arguments, search_path=f"{os.pathsep}.")
+    assert done.code == (2 if "inspect" in arguments else 0), done.stderr
+    assert "internal error" not in done.stderr
+    assert trap.sprung == {}
+
+
 @pytest.mark.parametrize("below", [".", "code"])
 def test_nor_where_it_leads_there_and_the_working_directory_is_elsewhere(
     trap: Trap, script: Path, tmp_path: Path, below: str

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conv2linear import convert
+from conv2linear.record.consistency import complete_listing
+from conv2linear.record.manifest import LeftOutRecord, dump_manifest, parse_manifest
 from tests.support.checkpoints import BIAS, MANIFEST
 from tests.support.damage import edit_json
 from tests.support.processes import RunCli
@@ -86,9 +89,6 @@ RECORDS: dict[str, Callable[[Values], object]] = {
     "no source, by a later version": lambda m: forget_source(m, tool="0.3.0"),
     "no source, by a version that had no loaders": lambda m: forget_source(m, tool="0.1.0"),
     "a file that no source had": lambda m: keep_for_restoration(m, "evil.py"),
-    "a configuration of git": lambda m: keep_for_restoration(m, ".git/config"),
-    "one where upper case does not count": lambda m: keep_for_restoration(m, "a/.Git/config"),
-    "a name that a terminal obeys": lambda m: keep_for_restoration(m, "a\x1b[2Jb"),
     "no loaders": lambda m: m.pop("loaders"),
     "a version that is none": lambda m: m.update(tool="<0.2>"),
     "no version": lambda m: m.update(tool=""),
@@ -133,3 +133,19 @@ def test_a_record_of_a_later_version_that_says_more_is_not_judged(
     assert "of conv2linear 99.0" in " ".join(done.stdout.split())
     run_here("restore", linear, tmp_path / "restored").assert_refused("of conv2linear 99.0")
     assert (linear / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [".git/config", "a/.Git/hooks/post-checkout", "a\x1b[2Jb"])
+def test_a_record_makes_no_repository_of_what_is_restored(
+    linear: Path, tmp_path: Path, name: str, run_here: RunCli
+) -> None:
+    """Git would run what its configuration names; the record agrees with itself in all else."""
+    record = parse_manifest((linear / MANIFEST).read_text())
+    kept = LeftOutRecord(name, "[core]\n\tfsmonitor = ./evil\n", None)
+    (linear / MANIFEST).write_text(
+        dump_manifest(complete_listing(replace(record, left_out=(kept,))))
+    )
+    assert run_here("verify", linear, "--device", "cpu").code == 1
+    done = run_here("restore", linear, tmp_path / "restored")
+    done.assert_refused("is the name of no file of a checkpoint", code=1)
+    assert not (tmp_path / "restored").exists()
