@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -16,47 +16,53 @@ class TerminatedError(BaseException):
 
 
 class Interrupts:
-    """A context in which Ctrl-C raises `KeyboardInterrupt`, and SIGTERM `TerminatedError`.
+    """What has arrived of the signals that end a run.
 
-    Such an error can be swallowed: the import of torch calls Python from C and goes on after any
-    error there. `check` raises it again. Signals that the caller ignores stay ignored.
+    The error that a signal raises can be swallowed: the import of torch calls Python from C and
+    goes on after any error there. `check` raises it again.
     """
 
     def __init__(self) -> None:
         self._arrived: type[BaseException] | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Interrupts:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._raise)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise what a signal has raised before, in any thread."""
         if self._arrived is not None:
             raise self._arrived
 
-    def _raise(self, number: int, frame: FrameType | None) -> None:
+    def arrive(self, number: int, frame: FrameType | None) -> None:
+        """Raise what a signal means; this is its handler."""
         self._arrived = KeyboardInterrupt if number == signal.SIGINT else TerminatedError
         raise self._arrived
 
 
 @contextlib.contextmanager
+def catch_interrupts() -> Iterator[Interrupts]:
+    """Let Ctrl-C raise `KeyboardInterrupt` in the block, and SIGTERM `TerminatedError`."""
+    interrupts = Interrupts()
+    with _handled_by(interrupts.arrive):
+        yield interrupts
+
+
+@contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no second Ctrl-C come between an error and what is said of it."""
-    handlers = [signal.signal(number, signal.SIG_IGN) for number in _SIGNALS]
+    with _handled_by(signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], Any] | signal.Handlers,
+) -> Iterator[None]:
+    """Handle the signals so in the block; those that the caller ignores stay ignored."""
+    before = {
+        number: signal.signal(number, handler)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for number, handler in zip(_SIGNALS, handlers, strict=True):
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from conv2linear.cli.document import error_document, result_document
 from conv2linear.cli.format import format_duration, format_text
-from conv2linear.cli.interrupts import Interrupts, TerminatedError, undisturbed
+from conv2linear.cli.interrupts import TerminatedError, catch_interrupts, undisturbed
 from conv2linear.cli.progress import RichProgress
 from conv2linear.cli.streams import give_up_stdout, is_utf8
 from conv2linear.errors import Conv2LinearError
@@ -61,12 +61,11 @@ class Output:
 
         `rerun` says what a run after an interrupted one has to do again, and what not.
         """
-        interrupts = Interrupts()
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed here
         try:
             quiet = self.quiet or self.is_json
             with (
-                interrupts,
+                catch_interrupts() as interrupts,
                 RichProgress(self._err, quiet=quiet, check=interrupts.check) as progress,
             ):
                 yield progress

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conv2linear.cli.interrupts import Interrupts, TerminatedError
+from conv2linear.cli.interrupts import TerminatedError, catch_interrupts
 from conv2linear.cli.progress import RichProgress
 
 SIGNALS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
@@ -25,7 +25,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_code_in_between_swallows_is_raised_again(number: signal.Signals) -> None:
     """As the import of torch does, which calls Python from C."""
-    with Interrupts() as interrupts:
+    with catch_interrupts() as interrupts:
         interrupts.check()
         with contextlib.suppress(BaseException):
             signal.raise_signal(number)
@@ -41,7 +41,7 @@ def test_every_kind_of_progress_ends_an_interrupted_run(call: str) -> None:
         "advance": lambda progress: progress.advance(1),
         "beside": lambda progress: progress.beside("check").__enter__(),
     }
-    with Interrupts() as interrupts:
+    with catch_interrupts() as interrupts:
         progress = RichProgress(quiet=True, check=interrupts.check)
         calls[call](progress)
         with contextlib.suppress(KeyboardInterrupt):
@@ -54,13 +54,13 @@ def test_every_kind_of_progress_ends_an_interrupted_run(call: str) -> None:
 def test_a_signal_that_the_caller_ignores_stays_ignored(number: signal.Signals) -> None:
     """As `nohup` and a shell that runs something in the background have it."""
     signal.signal(number, signal.SIG_IGN)
-    with Interrupts() as interrupts:
+    with catch_interrupts() as interrupts:
         signal.raise_signal(number)
         interrupts.check()
 
 
 def test_afterwards_the_handlers_are_those_from_before() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with Interrupts():
+    with catch_interrupts():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
