@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from conv2linear.checkpoint.checkpoint import Checkpoint
@@ -50,12 +52,18 @@ def compare_shard(checkpoint: Checkpoint, source: Checkpoint, shard: str) -> Ite
     header, other = checkpoint.headers[shard], source.headers[shard]
     if _has_same_id(ours, theirs):
         return
-    if _is_local(ours) and theirs.sha256 and ours.path and _have_same_offsets(header, other):
-        yield _hash_under_header(ours, header, source=other, sha256=theirs.sha256)
+    path = _local_path(ours)
+    if path is not None and theirs.sha256 and _have_same_offsets(header, other):
+        yield _hash_under_header(ours, path, header, source=other, sha256=theirs.sha256)
     elif not _is_one_file(ours, theirs):
+
+        def describe(place: int) -> str:
+            return f"{shard}: tensor {_tensor_at(header, place)!r}"
+
         for span in _adjacent_tensors(header, other):
-            for part in _split(span):
-                yield _compare_tensors(checkpoint, source, shard, part)
+            yield from _compare_span(
+                checkpoint.repository, source.repository, shard, span, describe=describe
+            )
 
 
 def compare_file(ours: Repository, theirs: Repository, name: str) -> Iterator[Comparison]:
@@ -68,11 +76,12 @@ def compare_file(ours: Repository, theirs: Repository, name: str) -> Iterator[Co
         raise CheckFailedError(f"{name} has {one.size_bytes} bytes, the source {two.size_bytes}")
     if _has_same_id(one, two):
         return
-    if _is_local(one) and two.content_id is not None:
-        yield _compare_content_id(one, two.content_id)
+    path = _local_path(one)
+    if path is not None and two.content_id is not None:
+        yield _compare_content_id(one, path, two.content_id)
         return
-    for part in _split(_Span(0, 0, one.size_bytes)):
-        yield _compare_part(ours, theirs, name, part)
+    whole = _Span(0, 0, one.size_bytes)
+    yield from _compare_span(ours, theirs, name, whole, describe=lambda _: name)
 
 
 def run_comparisons(options: Options, comparisons: Sequence[Comparison]) -> None:
@@ -98,65 +107,60 @@ class _Span(NamedTuple):
 
 
 def _hash_under_header(
-    ours: FileInfo, header: Header, *, source: Header, sha256: str
+    ours: FileInfo, path: Path, header: Header, *, source: Header, sha256: str
 ) -> Comparison:
     """Hash the source's own header in front of our data, which must give the source's hash."""
-    path, size = ours.path, ours.size_bytes - header.data_start
 
     def run(on_bytes: OnBytes) -> None:
         digest = hashlib.sha256(len(source.raw).to_bytes(LENGTH_BYTES, "little") + source.raw)
-        if path is not None:
-            update_hash(digest, path, start=header.data_start, on_bytes=on_bytes)
+        update_hash(digest, path, start=header.data_start, on_bytes=on_bytes)
         if digest.hexdigest() != sha256:
             raise CheckFailedError(f"{ours.name}: the tensors' bytes are not those of the source")
 
-    return Comparison(size, run)
+    return Comparison(ours.size_bytes - header.data_start, run)
 
 
-def _compare_content_id(ours: FileInfo, content_id: str) -> Comparison:
+def _compare_content_id(ours: FileInfo, path: Path, content_id: str) -> Comparison:
     def run(on_bytes: OnBytes) -> None:
-        assert ours.path is not None  # of a folder
-        found = read_content_id(ours.path, id_kind=id_kind_of(content_id), on_bytes=on_bytes)
+        found = read_content_id(path, id_kind=id_kind_of(content_id), on_bytes=on_bytes)
         if found != content_id:
             raise CheckFailedError(f"{ours.name} is not that of the source")
 
     return Comparison(ours.size_bytes, run)
 
 
-def _compare_tensors(
-    checkpoint: Checkpoint, source: Checkpoint, shard: str, part: _Span
-) -> Comparison:
-    def run(on_bytes: OnBytes) -> None:
-        same = _count_same(checkpoint.repository, source.repository, shard, part, on_bytes)
+def _compare_span(
+    ours: Repository,
+    theirs: Repository,
+    name: str,
+    span: _Span,
+    *,
+    describe: Callable[[int], str],
+) -> Iterator[Comparison]:
+    """Compare a span in parts; `describe` says what is at a place of our file that differs."""
+
+    def run(part: _Span, on_bytes: OnBytes) -> None:
+        same = _count_same(ours, theirs, name, part, on_bytes)
         if same is not None:
-            name = _tensor_at(checkpoint.headers[shard], part.ours + same)
-            raise CheckFailedError(f"{shard}: tensor {name!r} is not that of the source")
+            raise CheckFailedError(f"{describe(part.ours + same)} is not that of the source")
 
-    return Comparison(part.length, run)
-
-
-def _compare_part(ours: Repository, theirs: Repository, name: str, part: _Span) -> Comparison:
-    def run(on_bytes: OnBytes) -> None:
-        if _count_same(ours, theirs, name, part, on_bytes) is not None:
-            raise CheckFailedError(f"{name} is not that of the source")
-
-    return Comparison(part.length, run)
+    for part in _split(span):
+        yield Comparison(part.length, partial(run, part))
 
 
 def _has_same_id(one: FileInfo, two: FileInfo) -> bool:
     return one.content_id is not None and one.content_id == two.content_id
 
 
-def _is_local(info: FileInfo) -> bool:
-    """Tell whether a file belongs to a folder, and not to a cache of the Hub."""
-    return info.path is not None and info.content_id is None
+def _local_path(info: FileInfo) -> Path | None:
+    """Return where a file of a folder is; what a cache of the Hub holds does not count."""
+    return info.path if info.content_id is None else None
 
 
 def _is_one_file(one: FileInfo, two: FileInfo) -> bool:
     """Tell whether two folders have hard links of one file."""
-    if one.path is None or two.path is None or not (_is_local(one) and _is_local(two)):
-        return False
-    return one.path.samefile(two.path)
+    ours, theirs = _local_path(one), _local_path(two)
+    return ours is not None and theirs is not None and ours.samefile(theirs)
 
 
 def _have_same_offsets(one: Header, two: Header) -> bool:
