@@ -17,7 +17,6 @@ from conv2linear.cli.output import NAME_PADDING, NAME_STYLE, Output
 if TYPE_CHECKING:
     from conv2linear.operations.verify.result import Verification
 
-SOUND = "sound"  # what the verdict on a checkpoint is, or begins with
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "not done": "bold red"}
 
 EXAMPLES = """
@@ -128,7 +127,8 @@ def _write_report(output: Output, verification: Verification, path: Path) -> Non
 
 def _next_command(verification: Verification) -> str | None:
     """Return the command that shows what publishing a sound checkpoint would do."""
-    from conv2linear.record.manifest import MANIFEST_NAME  # not for --help
+    from conv2linear.operations.verify.result import SOUND  # not for --help
+    from conv2linear.record.manifest import MANIFEST_NAME
 
     folder = Path(verification.checkpoint)
     if verification.verdict != SOUND or not (folder / MANIFEST_NAME).is_file():
@@ -138,6 +138,7 @@ def _next_command(verification: Verification) -> str | None:
 
 def _table(verification: Verification) -> Table:
     from conv2linear.checkpoint.compatibility import describe  # not for --help
+    from conv2linear.operations.verify.result import SOUND
 
     table = Table(box=None, padding=(0, NAME_PADDING, 0, 0), show_header=False)
     table.add_column(style=NAME_STYLE, no_wrap=True)

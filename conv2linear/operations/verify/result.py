@@ -11,6 +11,7 @@ from conv2linear.operations.verify.identity import Identity
 from conv2linear.result import Result
 from conv2linear.text import TextEnum, plural
 
+SOUND = "sound"  # what the verdict on a checkpoint is, or begins with
 _SHOWN = 3  # files that are named before the rest is left to --json
 
 
@@ -101,7 +102,7 @@ class Verification(Result):
             return "not sound" if self.failed else "not verified as asked"
         if not self.is_compared:
             return "no fault found, compared with nothing"
-        return "sound as far as compared" if self.not_compared else "sound"
+        return f"{SOUND} as far as compared" if self.not_compared else SOUND
 
     @property
     def is_compared(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from conv2linear.engines.sglang import MODEL_PACKAGE, MODEL_PACKAGE_VARIABLE
 from scripts.lib.engine_check.prompts import Answer
 
 STOCK_REFUSAL = "Attempted to load weight"
@@ -20,12 +21,8 @@ UNKNOWN_NAME = {
 }
 PLUGIN_LINE = "conv2linear: linear patch embedding weight [128, 1176] loaded as Conv3d kernel"
 NO_PLUGIN = {"vllm": {"VLLM_PLUGINS": ""}, "sglang": {"SGLANG_PLUGINS": "none"}}
-EXTERNAL_PACKAGE = {
-    "SGLANG_PLUGINS": "none",
-    "SGLANG_EXTERNAL_MODEL_PACKAGE": "conv2linear.engines.sglang_models",
-}
-
-OTHER_PACKAGE = {"SGLANG_EXTERNAL_MODEL_PACKAGE": "json"}  # any that has no models
+EXTERNAL_PACKAGE = {"SGLANG_PLUGINS": "none", MODEL_PACKAGE_VARIABLE: MODEL_PACKAGE}
+OTHER_PACKAGE = {MODEL_PACKAGE_VARIABLE: "json"}  # any that has no models
 LARGE = "large"  # the checkpoint with the sizes of GLM-4.5V
 
 Answers = dict[str, Answer]
