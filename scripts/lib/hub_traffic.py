@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from scripts.lib.results import (
     RESULTS,
     ROOT,
     describe_machine,
-    format_table,
+    format_rows,
     format_versions,
     write_results,
 )
@@ -82,21 +82,12 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
     if "commands" in document:
         yield f"{SHARDS} shards, {_format_size(document['size_bytes'])}, over HTTP:"
         yield ""
-        yield from _format_rows(document["commands"])
+        yield from format_rows(document["commands"])
         yield ""
     if document["xet"]:
         yield "Over Xet, one shard, from a machine that has uploaded nothing before:"
         yield ""
-        yield from _format_rows(document["xet"])
-
-
-def _format_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    heads = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
-    cells = [
-        [_format_size(each) if key.endswith("_bytes") else each for key, each in row.items()]
-        for row in rows
-    ]
-    return format_table(heads, cells)
+        yield from format_rows(document["xet"])
 
 
 def _measure_traffic() -> dict[str, Any]:

@@ -7,10 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from conv2linear.parallel import usable_cpus
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"  # on a disk, and not in git
@@ -26,7 +28,7 @@ def describe_machine(packages: Sequence[str]) -> dict[str, Any]:
     """Name the machine, its Python, and the versions of packages; None for one that is missing."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -59,6 +61,40 @@ def format_heading(heads: Sequence[str]) -> list[str]:
 def format_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Return the lines of a Markdown table."""
     return [*format_heading(heads), *map(format_row, rows)]
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table; the keys of its rows end in their unit.
+
+    `_s` are seconds, `_bytes` bytes and `_ratio` how many times as much; a key without is text.
+    """
+    heads = [_format_head(key) for key in rows[0]]
+    return format_table(heads, [[_format_cell(*cell) for cell in row.items()] for row in rows])
+
+
+def _format_head(key: str) -> str:
+    for suffix in _FORMATS:
+        key = key.removesuffix(suffix)
+    return key.replace("_", " ")
+
+
+def _format_cell(key: str, value: Any) -> str:
+    for suffix, format_value in _FORMATS.items():
+        if key.endswith(suffix):
+            return "" if value is None else format_value(value)
+    return str(value)
+
+
+def _format_megabytes(size_bytes: float) -> str:
+    decimals = 1 if abs(size_bytes) >= 1e6 else 2
+    return f"{round(size_bytes / 1e6, decimals) + 0.0:,.{decimals}f} MB"
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "_s": lambda value: f"{value:.2f} s" if abs(value) >= 1 else f"{value * 1e3:.0f} ms",
+    "_bytes": _format_megabytes,
+    "_ratio": lambda value: f"{value:.2f} ×",
+}
 
 
 def write_results(

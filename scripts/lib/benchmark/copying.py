@@ -15,7 +15,6 @@ from scripts.lib.benchmark.findings import (
     at_least,
     at_most,
     bars_of,
-    spread_cells,
 )
 from scripts.lib.benchmark.outputs import (
     COMPRESSED_TENSORS,
@@ -97,11 +96,8 @@ def table_rows(results: Sequence[Result], baseline: Baseline) -> list[Row]:
     return [
         {
             "command": result.contender.name,
-            **spread_cells(result),
             "of_cp_ratio": result.durable_s / copy_s,
-            "beyond_import_torch_s": baseline.beyond_torch_s(result),
-            "peak_bytes": result.peak_bytes,
-            "peak_beyond_import_torch_bytes": baseline.beyond_torch_bytes(result),
+            **baseline.cells(result),
         }
         for result in results
     ]

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from conv2linear.text import format_bytes
 from scripts.lib.benchmark.findings import Findings, Row, Section, at_most
 from scripts.lib.benchmark.hub_process import REPO_ID, serving
 from scripts.lib.benchmark.outputs import CONVERT
@@ -24,8 +25,8 @@ _WAYS = (("HTTP", False), ("Xet", True))
 
 def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
     """Run each command once on a checkpoint of one shard, of every size."""
-    peaks = {_format(size): _measure(workdir, size) for size in scale.memory_shard_bytes}
-    peaks[f"{_format(scale.sparse_shard_bytes)}, sparse"] = _measure_sparse(
+    peaks = {format_bytes(size): _measure(workdir, size) for size in scale.memory_shard_bytes}
+    peaks[f"{format_bytes(scale.sparse_shard_bytes)}, sparse"] = _measure_sparse(
         workdir, scale.sparse_shard_bytes
     )
     commands = next(iter(peaks.values()))
@@ -73,16 +74,10 @@ def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
 def _measure(workdir: Path, shard_bytes: int) -> dict[str, int]:
     """Return the peak of each command, by its name."""
     source = write_source(workdir / "source", shards=1, filler_bytes=shard_bytes)
-    out, restored = workdir / "out", workdir / "restored"
-    peaks = {
-        "convert": _peak(*CONVERT.command, source, out),
-        "verify": _peak(*CONV2LINEAR, "verify", out, *_ON_THE_CPU),
-        "restore": _peak(*CONV2LINEAR, "restore", out, restored),
-        "verify --source --checksums": _peak(
-            *CONV2LINEAR, "verify", out, *_ON_THE_CPU, "--source", source, "--checksums"
-        ),
-    }
-    shutil.rmtree(restored)
+    out = source.with_name("out")
+    peaks = _measure_without_reading(source)
+    verify = (*CONV2LINEAR, "verify", out, *_ON_THE_CPU)
+    peaks["verify --source --checksums"] = _peak(*verify, "--source", source, "--checksums")
     for way, has_xet in _WAYS:
         with serving(workdir / "hub") as hub:
             variables = hub.variables(has_xet=has_xet)
@@ -100,16 +95,23 @@ def _measure(workdir: Path, shard_bytes: int) -> dict[str, int]:
 
 
 def _measure_sparse(workdir: Path, shard_bytes: int) -> dict[str, int]:
-    """Return the peak of each command that need not read every byte."""
+    """Return the peak of each command with a shard that is a hole but for the weight."""
     source = write_source(workdir / "source", shards=1, hole_bytes=shard_bytes)
-    out, restored = workdir / "out", workdir / "restored"
+    peaks = _measure_without_reading(source)
+    for folder in (source, source.with_name("out")):
+        shutil.rmtree(folder)
+    return peaks
+
+
+def _measure_without_reading(source: Path) -> dict[str, int]:
+    """Return the peak of each command that need not read every byte; OUT is left beside SOURCE."""
+    out, restored = source.with_name("out"), source.with_name("restored")
     peaks = {
         "convert": _peak(*CONVERT.command, source, out),
         "verify": _peak(*CONV2LINEAR, "verify", out, *_ON_THE_CPU),
         "restore": _peak(*CONV2LINEAR, "restore", out, restored),
     }
-    for folder in (source, out, restored):
-        shutil.rmtree(folder)
+    shutil.rmtree(restored)
     return peaks
 
 
@@ -127,7 +129,3 @@ def _profile() -> Section:
     ]
     note = "The largest resident set of one process that takes the steps of `convert` in turn."
     return Section("What the memory consists of", note, rows)
-
-
-def _format(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:g} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:g} MB"

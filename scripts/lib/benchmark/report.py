@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.benchmark.findings import Findings, Goal, Row
+from scripts.lib.benchmark.findings import Findings, Goal
 from scripts.lib.benchmark.load import Load
 from scripts.lib.benchmark.picture import draw
-from scripts.lib.results import describe_machine, format_table, format_versions, write_results
+from scripts.lib.results import (
+    describe_machine,
+    format_rows,
+    format_table,
+    format_versions,
+    write_results,
+)
 
 _PACKAGES = (
     "conv2linear",
@@ -22,11 +28,6 @@ _PACKAGES = (
     "typer",
     "rich",
 )
-_FORMATS: dict[str, Callable[[float], str]] = {
-    "_s": lambda value: f"{value:.2f} s" if abs(value) >= 1 else f"{value * 1e3:.0f} ms",
-    "_bytes": lambda value: f"{round(value / 1e6, 1) + 0.0:,.1f} MB",
-    "_ratio": lambda value: f"{value:.2f} ×",
-}
 _VERDICTS = {True: "yes", False: "**no**", None: "not measured"}
 
 
@@ -74,28 +75,10 @@ def _page(command: str, machine: dict[str, Any], findings: Findings, load: Load)
     ]
     for section in findings.sections:
         lines += ["", f"## {section.title}", "", section.note]
-        lines += ["", *_table(section.rows)] if section.rows else []
+        lines += ["", *format_rows(section.rows)] if section.rows else []
     return lines
 
 
 def _goal_table(goals: Sequence[Goal]) -> list[str]:
     rows = [(goal.promise, goal.limit, goal.measured, _VERDICTS[goal.is_reached]) for goal in goals]
     return format_table(("promise", "limit", "measured", "reached"), rows)
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    heads = [_format_head(key) for key in rows[0]]
-    return format_table(heads, [[_format_cell(*cell) for cell in row.items()] for row in rows])
-
-
-def _format_head(key: str) -> str:
-    for suffix in _FORMATS:
-        key = key.removesuffix(suffix)
-    return key.replace("_", " ")
-
-
-def _format_cell(key: str, value: Any) -> str:
-    for suffix, format_value in _FORMATS.items():
-        if key.endswith(suffix):
-            return "" if value is None else format_value(value)
-    return str(value)

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.lib.benchmark.findings import Findings, Section, at_most
+from scripts.lib.benchmark.findings import Findings, Row, Section, at_most, spread_cells
 from scripts.lib.benchmark.processes import Run, run
 from scripts.lib.benchmark.sources import write_source
 from scripts.lib.benchmark.turns import CONV2LINEAR, Result
@@ -39,6 +39,15 @@ class Baseline:
     def beyond_torch_bytes(self, result: Result) -> int:
         """Return the peak memory of a contender, less that of `import torch` if it does that."""
         return result.peak_bytes - result.contender.imports_torch * self.import_torch_bytes
+
+    def cells(self, result: Result) -> Row:
+        """Return the cells that tell what a contender took, beyond `import torch` too."""
+        return {
+            **spread_cells(result),
+            "beyond_import_torch_s": self.beyond_torch_s(result),
+            "peak_bytes": result.peak_bytes,
+            "peak_beyond_import_torch_bytes": self.beyond_torch_bytes(result),
+        }
 
     def overhead_s(self, result: Result) -> float:
         """Return the seconds of a `convert` beyond `import torch` and the check."""

@@ -15,7 +15,6 @@ from scripts.lib.benchmark.findings import (
     Section,
     at_most,
     bars_of,
-    spread_cells,
 )
 from scripts.lib.benchmark.hub_process import REPO_ID, Hub, serving
 from scripts.lib.benchmark.outputs import CONVERT
@@ -129,14 +128,7 @@ def _goals(
 
 def _section(title: str, results: Sequence[Result], baseline: Baseline, scale: Scale) -> Section:
     rows: list[Row] = [
-        {
-            "command": result.contender.name,
-            **spread_cells(result),
-            "beyond_import_torch_s": baseline.beyond_torch_s(result),
-            "peak_bytes": result.peak_bytes,
-            "peak_beyond_import_torch_bytes": baseline.beyond_torch_bytes(result),
-        }
-        for result in results
+        {"command": result.contender.name, **baseline.cells(result)} for result in results
     ]
     note = (
         f"Medians of {scale.runs} runs, each from a machine that has nothing of it yet. Xet "

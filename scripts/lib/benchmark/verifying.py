@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from conv2linear.parallel import usable_cpus
 from scripts.lib.benchmark.disks import read_into_cache
 from scripts.lib.benchmark.findings import (
     Findings,
@@ -21,7 +21,7 @@ from scripts.lib.benchmark.sources import Scale, make_source
 from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn, find, take_turns
 
-_THREADS = len(os.sched_getaffinity(0))
+_THREADS = usable_cpus()
 _SHA256 = Contender(
     f"sha256sum, {_THREADS} at a time",
     ("sh", "-c", f'find "$0" -type f -print0 | xargs -0 -n 1 -P {_THREADS} sha256sum'),
