@@ -27,6 +27,8 @@ _SPARE_BYTES = 3 << 20  # of a GPU's memory
 
 os.environ.pop("COLUMNS", None)  # xdist sets it, and a pipe has no width of its own
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: tests run beside each other
+# A shell lets what it starts in the background ignore Ctrl-C, with all that is started from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:

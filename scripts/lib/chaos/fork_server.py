@@ -127,6 +127,8 @@ class ForkServer:
 
 def _serve() -> None:
     _import_everything()
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would every child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A child has no handler before it has begun: until then Ctrl-C has to wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     requests = os.fdopen(os.dup(0), buffering=1)
