@@ -52,6 +52,8 @@ def loaded_by_scripts() -> set[Row_]:
         document = read_report(RESULTS, engine)
         assert document is not None
         for group in plan_groups(engine):
+            if group.options.get("encoder_only"):
+                continue  # it loads the vision tower, and not the checkpoint
             method = "compressed-tensors" if group.scheme else None
             for row in (Row(**each) for each in document["groups"].get(group.name, ())):
                 if row.passed and row.run in runs:
