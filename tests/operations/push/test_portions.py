@@ -37,8 +37,9 @@ def test_a_large_commit_is_split_and_the_branch_changes_once(
 
 
 def test_a_large_pull_request_waits_for_the_reviewer(
-    hub: HubUploadServer, full: Path, repo_id: str
+    hub: HubUploadServer, api: HfApi, full: Path, repo_id: str
 ) -> None:
+    api.create_repo(repo_id)
     assert push_in_portions(full, repo_id, create_pr=True).is_pull_request
     assert set(hub.contents(repo_id)) == {".gitattributes"}
     assert hub.contents(repo_id, "refs/pr/1") == read_files(full)
