@@ -209,6 +209,13 @@ def test_a_sample_is_the_same_for_a_seed_and_stays_when_other_code_changes() -> 
     assert len(again & {mutant.key for mutant in sample}) >= 7
 
 
+def test_the_copy_has_all_that_the_tests_may_read(tmp_path: Path) -> None:
+    copy = CONV2LINEAR.copy_to(tmp_path / "copy")
+    for name in ("README.md", "docs/troubleshooting.md", "action.yml", ".github/workflows"):
+        assert (copy / name).exists()
+    assert not list(copy.rglob("__pycache__"))
+
+
 def test_every_module_of_the_package_can_be_mutated() -> None:
     everything = draw(CONV2LINEAR, count=10**6, seed=0)
     assert len(everything) > 1000
