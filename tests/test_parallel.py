@@ -63,11 +63,12 @@ def test_of_several_errors_the_first_in_order_is_told_where_that_is_asked(
         if item == 2:
             failed.set()
             raise ValueError("piece 2")
-        try:
-            while item == 3:
-                on_bytes(1)
-        finally:
-            stopped.set()
+        if item == 3:
+            try:
+                while True:
+                    on_bytes(1)
+            finally:
+                stopped.set()
         assert stopped.wait(10)
         on_bytes(1)
         if item == 1:

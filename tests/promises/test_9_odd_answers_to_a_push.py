@@ -56,8 +56,9 @@ def test_before_the_commit(
 )
 @pytest.mark.parametrize("create_pr", [False, True])
 def test_of_the_commit(
-    hub: HubUploadServer, full: Path, repo_id: str, body: bytes, create_pr: bool
+    hub: HubUploadServer, api: HfApi, full: Path, repo_id: str, body: bytes, create_pr: bool
 ) -> None:
+    api.create_repo(repo_id)
     with hub.misbehaving(Fault(f"*/{repo_id}/commit/*", body=body)):
         refuse(lambda: push(full, repo_id, create_pr=create_pr))
     assert set(hub.contents(repo_id)) == {".gitattributes"}
@@ -65,8 +66,9 @@ def test_of_the_commit(
 
 @pytest.mark.parametrize("url", [b"null", b"3", b'"x"', b'"http://h/a/b/discussions/none"'])
 def test_a_pull_request_without_a_number(
-    hub: HubUploadServer, full: Path, repo_id: str, url: bytes
+    hub: HubUploadServer, api: HfApi, full: Path, repo_id: str, url: bytes
 ) -> None:
+    api.create_repo(repo_id)
     commit = b'"commitOid": "' + b"0" * 40 + b'", "commitUrl": "http://h/a/b/commit/x"'
     body = b"{" + commit + b', "pullRequestUrl": ' + url + b"}"
     with hub.misbehaving(Fault(f"*/{repo_id}/commit/*", body=body)):

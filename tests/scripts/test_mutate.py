@@ -66,7 +66,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def printed():
-    program = "from sums.sums import add; print(add(2, 3)); import os; os._exit(0)"
+    program = "from sums.sums import add; print(add(2, 3), flush=True); import os; os._exit(0)"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
 
 def test_something_is_printed(printed):
