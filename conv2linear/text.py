@@ -1,10 +1,12 @@
-"""Words for people: enums that read as their value, plurals, sizes, and what was meant."""
+"""Words for people: enums that read as their value, plurals, sizes, commands, what was meant."""
 
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class TextEnum(str, enum.Enum):
@@ -38,6 +40,18 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def write_command(verb: str, *words: str | Path) -> str:
+    """Write a command of this program as a shell takes it.
+
+    A path is never taken for an option or for the name of something else.
+    """
+    texts = [
+        f"./{word}" if isinstance(word, Path) and str(word)[0] not in "/." else str(word)
+        for word in words
+    ]
+    return shlex.join(["conv2linear", verb, *texts])
 
 
 def find_meant(name: str, known: Iterable[str]) -> str | None:

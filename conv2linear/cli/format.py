@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from conv2linear.text import format_bytes as format_bytes
-from conv2linear.text import printable_line
+from conv2linear.text import printable_line, write_command
 
 BYTES = "bytes"  # the unit that has others above it
 
@@ -31,15 +30,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_command(verb: str, *words: str | Path) -> str | None:
-    """Write a command of this program as a shell takes it; None where no terminal shows it whole.
-
-    A path is never taken for an option or for the name of something else.
-    """
-    texts = [
-        f"./{word}" if isinstance(word, Path) and str(word)[0] not in "/." else str(word)
-        for word in words
-    ]
-    command = shlex.join(["conv2linear", verb, *texts])
+    """Write a command of this program for a terminal; None where that cannot show it whole."""
+    command = write_command(verb, *words)
     return command if command.isprintable() else None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from conv2linear.checkpoint.adapter.adapter import ADAPTER_WEIGHTS_NAME
 from conv2linear.operations.verify.record import compared_by_record
 from conv2linear.operations.verify.result import Check, NotCompared, Outcome
 from conv2linear.operations.verify.subject import RECORDED, Subject
 from conv2linear.record.manifest import MANIFEST_NAME
+from conv2linear.text import write_command
 
 _SOURCE, _FILES, _CHECKSUMS, _TENSORS = "source", "recorded files", "checksums", "recorded tensors"
 
@@ -37,8 +38,9 @@ def find_not_compared(subject: Subject, checks: Sequence[Check]) -> NotCompared 
 
 def _command(subject: Subject, names: Collection[str], with_hash: Collection[str]) -> str:
     """Return the command that compares these files: by their hashes where all are on record."""
-    verify = f"conv2linear verify {shlex.quote(subject.repository.label)}"
+    at = subject.repository.origin
+    checkpoint = f"{at.repo_id}@{at.commit_sha}" if at else Path(subject.repository.label)
     if set(names) <= set(with_hash):
-        return f"{verify} --checksums"
-    origin = subject.manifest.source if subject.manifest else None
-    return f"{verify} --source {RECORDED if origin else 'SOURCE'}"
+        return write_command("verify", checkpoint, "--checksums")
+    recorded = subject.manifest is not None and subject.manifest.source is not None
+    return write_command("verify", checkpoint, "--source", RECORDED if recorded else "SOURCE")

@@ -31,15 +31,18 @@ def hub(
 
 
 @pytest.fixture
-def verify_here(
-    hub: HubServer, run_cli: RunCli, cli_environment: dict[str, str], tmp_path: Path
-) -> Verify:
+def online(hub: HubServer, cli_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The variables of a process that reads from that Hub, with an empty cache."""
+    variables = {k: v for k, v in cli_environment.items() if k != "HF_HUB_OFFLINE"}
+    return variables | hub.environment(tmp_path / "home")
+
+
+@pytest.fixture
+def verify_here(run_cli: RunCli, online: dict[str, str]) -> Verify:
     """Return a function that verifies with that Hub and an empty cache; it returns the checks."""
-    online = {k: v for k, v in cli_environment.items() if k != "HF_HUB_OFFLINE"}
-    environment = online | hub.environment(tmp_path / "home")
 
     def verify(*arguments: str | Path) -> dict[str, dict[str, Any]]:
-        done = run_cli("verify", *arguments, "--device", "cpu", "--json", env=environment)
+        done = run_cli("verify", *arguments, "--device", "cpu", "--json", env=online)
         assert done.code in (0, 1), done.stderr
         return {check["name"]: check for check in done.json["checks"]}
 
@@ -79,3 +82,12 @@ def test_every_file_of_a_checkpoint_on_the_hub_has_its_checksum_compared(
     assert checks["checksums"]["detail"].startswith("5 files with the recorded SHA-256; ")
     extra = linear / "code" / "extra.py"  # a small one, of which the Hub lists no SHA-256
     assert log.sent_bytes("*extra.py") == extra.stat().st_size
+
+
+def test_what_is_not_compared_yet_is_compared_by_a_command_for_the_same_commit(
+    hub: HubServer, linear: Path, run_cli: RunCli, online: dict[str, str]
+) -> None:
+    commit = hub.publish("org/linear", linear, branch="v1")
+    arguments = ("--device", "cpu", "--json")
+    not_compared = run_cli("verify", "org/linear@v1", *arguments, env=online).json["not_compared"]
+    assert not_compared["command"] == f"conv2linear verify org/linear@{commit} --source SOURCE"
