@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -134,6 +133,8 @@ class Output:
         return exit_code
 
     def _print_document(self, document: Mapping[str, Any]) -> None:
+        import json  # not for --help
+
         self._has_document = True
         print(json.dumps(document, indent=2, ensure_ascii=not is_utf8()))
 

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 
 from conv2linear.cli.format import BYTES, format_text
-from conv2linear.cli.progress_bars import Bars
 from conv2linear.cli.progress_lines import Lines
+
+if TYPE_CHECKING:
+    from conv2linear.cli.progress_bars import Bars
 
 
 class Work(Protocol):
@@ -47,10 +49,7 @@ class RichProgress:
     ) -> None:
         self._check = check
         self._console = console or Console(stderr=True, highlight=False)
-        self._shown: Bars | Lines | None = None
-        if not quiet:
-            has_bars = _draws_bars(self._console)
-            self._shown = Bars(self._console) if has_bars else Lines(self._console, every_s=line_s)
+        self._shown = None if quiet else _show_on(self._console, line_s)
         self._step: Work | None = None
         self._step_name = ""
         self._names_beside: list[str] = []
@@ -123,8 +122,12 @@ class RichProgress:
             self._step = None
 
 
-def _draws_bars(console: Console) -> bool:
-    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+def _show_on(console: Console, line_s: float) -> Bars | Lines:
+    if console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None):
+        from conv2linear.cli.progress_bars import Bars  # not for --help
+
+        return Bars(console)
+    return Lines(console, every_s=line_s)
 
 
 def _ignore(count: int) -> None:
