@@ -78,7 +78,10 @@ def bench_command(
     """Measure Conv3d against the linear layer on the patches of real images, about a minute."""
     output = Output("bench", json=json, quiet=quiet, debug=debug)
     with output.running() as progress:
-        from conv2linear.operations.bench.bench import bench  # loads torch
+        from conv2linear.equivalence.loading_torch import loading_torch  # not for --help
+
+        with loading_torch(progress):
+            from conv2linear.operations.bench.bench import bench
         from conv2linear.operations.bench.inputs import QUICK_LIMITS, BenchLimits
 
         if plot is not None:

@@ -115,7 +115,7 @@ def device_errors(device: torch.device) -> Iterator[None]:
             message, hint = f"not enough memory on {device}", "free some memory"
         else:
             message = f"{device} cannot compute the linear layer: {first_line(error)}"
-            hint = "try another version of torch"
+            hint = "free some memory, or try another version of torch"
         raise DeviceError(message, hint="use --device cpu" if on_cuda else hint) from error
     finally:
         if on_cuda:

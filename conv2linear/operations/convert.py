@@ -10,6 +10,7 @@ from conv2linear.checkpoint.adapter.adapter import is_adapter
 from conv2linear.checkpoint.checkpoint import read_checkpoint
 from conv2linear.checkpoint.loaders import ALL_LOADERS, resolve_loaders
 from conv2linear.checkpoint.stored_layer import StoredLayer, read_layer
+from conv2linear.equivalence.loading_torch import loading_torch
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.adapter.convert import (
@@ -62,11 +63,11 @@ def plan_conversion(
     and `UnsafeQuantizationError`; `DeviceError` where this machine has no such `device`; with `out`
     also `OutputError` where a conversion would be refused to write there.
     """
-    if device not in _DEVICES_OF_ALL:
-        from conv2linear.equivalence.device import resolve_device  # loads torch
-
-        resolve_device(device)
     target, told = None if out is None else parse_out(out), RecordedProgress(progress)
+    if device not in _DEVICES_OF_ALL:
+        with loading_torch(told):
+            from conv2linear.equivalence.device import resolve_device
+        resolve_device(device)
     told.step("open")
     if target is not None:
         refuse_output(target, force=force, source=source)
@@ -210,7 +211,7 @@ def _check(
     plan: ConversionPlan, layers: Sequence[StoredLayer], *, device: str, progress: Progress
 ) -> Evidence:
     """Check each patch embedding as the new header will show it."""
-    with progress.beside("load torch"):
+    with loading_torch(progress):
         from conv2linear.equivalence.device import choose_device
         from conv2linear.equivalence.load import check_patch_embedding
 

@@ -15,6 +15,7 @@ from conv2linear.checkpoint.header import TensorInfo
 from conv2linear.checkpoint.model_types import Geometry
 from conv2linear.checkpoint.patch_embedding import PatchEmbedding
 from conv2linear.checkpoint.stored_layer import StoredLayer
+from conv2linear.equivalence.loading_torch import loading_torch
 from conv2linear.equivalence.outcome import Equivalence
 from conv2linear.errors import CheckFailedError
 from conv2linear.progress import Progress
@@ -36,7 +37,7 @@ def compare_maps(
     layers in the Conv3d layout, which are compared with; one that is not there is compared with
     nothing. Raises `DeviceError`.
     """
-    with progress.beside("load torch"):
+    with loading_torch(progress):
         from conv2linear.equivalence.device import choose_device
         from conv2linear.equivalence.load import check_patch_embedding
 

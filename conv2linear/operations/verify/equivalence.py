@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from conv2linear.checkpoint.checkpoint import Checkpoint
 from conv2linear.checkpoint.patch_embedding import Layout, PatchEmbedding, bias_name
 from conv2linear.checkpoint.stored_layer import StoredLayer, read_layer
+from conv2linear.equivalence.loading_torch import loading_torch
 from conv2linear.equivalence.outcome import Step
 from conv2linear.errors import CheckFailedError
 from conv2linear.operations.verify.needs import SkippedError, need_linear
@@ -26,7 +27,7 @@ def compare_layers(subject: Subject) -> tuple[Equivalence, ...]:
     """
     progress = subject.options.progress
     progress.step("check")
-    with progress.beside("load torch"):
+    with loading_torch(progress):
         from conv2linear.equivalence.device import choose_device
         from conv2linear.equivalence.load import check_patch_embedding
 
