@@ -84,6 +84,12 @@ def name_the_file(folder: Path) -> None:
     edit_json(folder / "config.json", lambda config: config.update(values))
 
 
+def name_the_index(folder: Path) -> None:
+    (folder / INDEX).rename(folder / "weights.safetensors.index.json")
+    values = {"transformers_weights": "weights.safetensors.index.json"}
+    edit_json(folder / "config.json", lambda config: config.update(values))
+
+
 ODD = {
     "lists more": Odd(list_more, ("5 tensors that no shard has", "mtp.0.weight", "and 2 more")),
     "lists less": Odd(list_less, ("leaves out", "that its shards have")),
@@ -98,6 +104,7 @@ ODD = {
         lambda folder: (folder / INDEX).write_text("{"), ("not valid JSON",), is_sharded=False
     ),
     "another name": Odd(name_the_file, None, is_sharded=False),
+    "another name of the index": Odd(name_the_index, None),
 }
 
 

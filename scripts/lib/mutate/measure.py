@@ -27,7 +27,7 @@ _PASSED, _NONE_FOUND = 0, 5  # exit codes of pytest
 _FILES_PER_JOB = 8
 _HOURS_S = 6 * 3600.0
 LONGEST_S = 4.0  # of one test: what starts a process that loads a model takes longer
-BUDGET_S = 45.0  # for the tests of one mutant, by what they took without it
+BUDGET_S = 45.0  # for the tests of one mutant in one place, by what they took without it
 LEAST_S = 20.0  # what a test may take, whatever it took before
 
 
@@ -124,28 +124,42 @@ def judge(
 def choose_tests(
     project: Project, mutant: Mutant, tests: Sequence[TimedTest], *, budget_s: float = BUDGET_S
 ) -> list[TimedTest]:
-    """Return tests that reach a mutant, as many as there is time for, sorted by files.
+    """Return tests that reach a mutant: those of its own file, of its folder, and so on.
 
-    Those in the folder of its own come first, then the fastest of each file in turns. What runs
-    only while a module is imported is reached by all that reach anything in the module.
+    Of each of these as many as `budget_s` is enough for: the fastest of each file in turns. What
+    runs only while a module is imported is reached by all that reach anything in the module, and
+    by those of its folder: a table has nothing else that is reached.
     """
+    first = project.tests_of(mutant.module)
     if mutant.statement is None:
-        reaching = [t for t in tests if any(place[0] == mutant.module for place in t.places)]
+        reaching = [
+            t
+            for t in tests
+            if t.file.startswith(first) or any(place[0] == mutant.module for place in t.places)
+        ]
     else:
         reaching = [t for t in tests if (mutant.module, mutant.statement) in t.places]
-    own = project.tests_of(mutant.module)
+    groups: list[list[TimedTest]] = [[] for _ in (*first, "others")]
+    for test in reaching:
+        near = (number for number, name in enumerate(first) if test.file.startswith(name))
+        groups[next(near, len(first))].append(test)
+    return [test for group in groups for test in _take_turns(group, budget_s)]
+
+
+def _take_turns(tests: Sequence[TimedTest], budget_s: float) -> list[TimedTest]:
+    """Return the tests that the time is enough for, at least one, sorted by file and by time."""
     turns: Counter[str] = Counter()
     ranked = []
-    for test in sorted(reaching, key=lambda test: test.seconds):
-        ranked.append((not test.file.startswith(own), turns[test.file], test.seconds, test))
+    for test in sorted(tests, key=lambda test: test.seconds):
+        ranked.append((turns[test.file], test.seconds, test))
         turns[test.file] += 1
-    chosen: list[tuple[bool, str, float, TimedTest]] = []
+    chosen: list[TimedTest] = []
     left_s = budget_s
-    for is_foreign, _, seconds, test in sorted(ranked, key=lambda each: each[:3]):
+    for _, seconds, test in sorted(ranked, key=lambda each: each[:2]):
         if seconds <= left_s or not chosen:
-            chosen.append((is_foreign, test.file, seconds, test))
+            chosen.append(test)
             left_s -= seconds
-    return [test for *_, test in sorted(chosen, key=lambda each: each[:3])]
+    return sorted(chosen, key=lambda test: (test.file, test.seconds))
 
 
 def _plan(

@@ -59,9 +59,10 @@ class Project:
         )
 
     def tests_of(self, module: str) -> tuple[str, ...]:
-        """Return folders whose tests come first: that of a module's name, and of planted faults."""
-        own = PurePosixPath("tests", *PurePosixPath(module).parent.parts[1:])
-        return (f"{own}/", "tests/promises/")
+        """Return which tests come first: of its name, of its folder, and of planted faults."""
+        path = PurePosixPath(module)
+        own = PurePosixPath("tests", *path.parent.parts[1:])
+        return (f"{own}/test_{path.stem}.py", f"{own}/", "tests/promises/")
 
 
 def _list_tracked(root: Path) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ def _page(
         "",
         "A mutant is one small fault in the code: a comparison, condition or number changed, a "
         "call or `raise` left out, `None` returned. It is caught where one of the tests that "
-        f"execute its line fails (as many of them as take {BUDGET_S:.0f} s together). "
+        "execute its line fails: of those in the file and the folder of its name, of those of the "
+        f"promises and of all others as many as take {BUDGET_S:.0f} s. "
         f"{len(verdicts) - len(survivors)} of {len(verdicts)} are caught, "
         f"by {len(baseline.passing)} tests.",
         "",
