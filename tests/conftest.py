@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.cli_forks import CliForks
 from tests.support.contents import snapshot
 from tests.support.devices import STAND_IN
 from tests.support.installed import need_model_type, need_torch
@@ -138,22 +139,38 @@ def cli_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run_cli(cli_environment: dict[str, str]) -> RunCli:
-    """Return a function that runs the command line in a process of its own."""
+def cli_forks() -> Iterator[CliForks]:
+    """Return what runs commands as forks of a process that has imported torch."""
+    with CliForks() as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def run_cli(cli_environment: dict[str, str], cli_forks: CliForks) -> RunCli:
+    """Return a function that runs the command line in a process of its own.
+
+    That is a fork, which is there sooner, or with another search path of Python or other `options`
+    of `subprocess.run` a new one.
+    """
 
     def run(
         *arguments: str | Path,
         env: dict[str, str] | None = None,
         timeout: float = 120,
+        cwd: Path | None = None,
         **options: Any,
     ) -> Finished:
+        env = env or cli_environment
+        if not options and env.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+            return cli_forks.run(*arguments, env=env, cwd=cwd, timeout=timeout)
         command = [sys.executable, "-m", "conv2linear", *map(str, arguments)]
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=env or cli_environment,
+            env=env,
+            cwd=cwd,
             check=False,
             **options,
         )
