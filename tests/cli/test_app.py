@@ -24,7 +24,7 @@ USAGE_ERRORS = {
     "an unknown command": (["nothing"], "No such command 'nothing'", "conv2linear --help"),
     "an unknown option": (
         ["inspect", "a", "--nothing"],
-        "No such option: --nothing",
+        "--nothing",  # the words around it are Typer's
         "conv2linear inspect --help",
     ),
     "a missing argument": (
