@@ -166,7 +166,7 @@ def convert(
     with Staging(target, writing, new=_new_output(plan)) as staging:
         prepare_staging(plan.written, staging)
         evidence = _check_and_write(plan, staging, device=device, told=told)
-        record = build_record(plan, evidence)
+        record = build_record(plan, evidence, staging.folder)
         write_texts(plan.written, record.texts, staging=staging)
         told.step("read back")
         _read_back(plan, evidence, staging.folder)

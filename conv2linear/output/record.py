@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from conv2linear.checkpoint.header_edit import shape_text
 from conv2linear.equivalence.outcome import Equivalence
@@ -26,7 +27,7 @@ from conv2linear.record.manifest import (
     TensorRecord,
 )
 from conv2linear.record.model_card import MODEL_CARD_NAME
-from conv2linear.sources.base import FileInfo, Origin
+from conv2linear.sources.base import FileInfo, Origin, check_unchanged
 from conv2linear.version import __version__
 
 
@@ -49,8 +50,12 @@ class ConversionRecord:
     texts: Mapping[str, str]
 
 
-def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
-    """Write down what was decided and found, in the manifest and in the model card."""
+def build_record(plan: ConversionPlan, evidence: Evidence, staged: Path) -> ConversionRecord:
+    """Write down what was decided and found, in the manifest and in the model card.
+
+    `staged` is the folder with what is written. Raises `SourceChangedError` where a file that is
+    not written is no longer what it was.
+    """
     checkpoint = plan.checkpoint
     origin = checkpoint.repository.origin
     tensors = tuple(_tensor_records(plan, evidence.sha256))
@@ -86,9 +91,9 @@ def build_record(plan: ConversionPlan, evidence: Evidence) -> ConversionRecord:
             for file in plan.reshaped
             if file.header
         ),
-        files=tuple(_file_record(file, texts, origin) for file in plan.written),
+        files=tuple(_file_record(file, texts, origin, staged / file.name) for file in plan.written),
         absent=tuple(
-            _file_record(file, texts, origin) for file in plan.with_action(Action.NOT_WRITTEN)
+            _file_record(file, texts, origin, None) for file in plan.with_action(Action.NOT_WRITTEN)
         ),
         edits=edits,
         check=checks,
@@ -122,22 +127,32 @@ def _tensor_records(plan: ConversionPlan, sha256: Mapping[str, str]) -> Iterator
             )
 
 
-def _file_record(file: PlannedFile, texts: Mapping[str, str], origin: Origin | None) -> FileRecord:
+def _file_record(
+    file: PlannedFile, texts: Mapping[str, str], origin: Origin | None, staged: Path | None
+) -> FileRecord:
     if file.action is Action.EDIT:
         content = texts[file.name].encode()
         return FileRecord(file.name, len(content), hashlib.sha256(content).hexdigest())
-    sha256 = None if file.header else file.info.sha256 or _hash_small_file(file.info, origin)
+    sha256 = None
+    if file.header is None:
+        sha256 = file.info.sha256 or _hash_small_file(file.info, origin, staged)
     return FileRecord(file.name, file.output_bytes, sha256)
 
 
-def _hash_small_file(info: FileInfo, origin: Origin | None) -> str | None:
-    """Hash a small file of a folder, that a record may have its hash whatever is written of it.
+def _hash_small_file(info: FileInfo, origin: Origin | None, staged: Path | None) -> str | None:
+    """Hash a small file of a folder, as it is `staged`, or in the source where it is not.
 
     A shard may take longer to hash than to copy, and what the Hub has may not be here at all: an
     overlay's record must be that of the whole output.
     """
     is_small = info.size_bytes <= SMALL_BYTES and not info.name.endswith(".safetensors")
-    return hash_file(info.path) if info.path and is_small and origin is None else None
+    if not is_small or info.path is None or origin is not None:
+        return None
+    if staged is not None:  # the source may be another one by now
+        return hash_file(staged)
+    sha256 = hash_file(info.path)
+    check_unchanged(info)
+    return sha256
 
 
 def record_check(tensor: str, outcome: Equivalence) -> CheckRecord:
