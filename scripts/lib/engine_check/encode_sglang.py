@@ -93,11 +93,12 @@ def _ask(address: str, image: Image.Image, server: int, started: int) -> Answer:
     reply = ThreadPoolExecutor(1).submit(
         requests.post, f"{address}/encode", json=request, timeout=_ANSWER_S
     )
-    while not receiver.poll(1000):
-        if reply.done() and not receiver.poll(1000):
-            raise SystemExit(f"the encoder server says {reply.result().text}")
+    while not reply.done():
         if _count_processes(server) < started or time.monotonic() > deadline:
             raise SystemExit("the encoder server has lost a process, or does not answer")
+        time.sleep(0.5)
+    if not reply.result().ok or not receiver.poll(5000):  # what it sends then is no embedding
+        raise SystemExit(f"the encoder server says {reply.result().text}")
     *_, embedding = receiver.recv_multipart()
     return {"embedding": hashlib.sha256(embedding).hexdigest()}
 
