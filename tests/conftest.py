@@ -139,9 +139,9 @@ def cli_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def cli_forks() -> Iterator[CliForks]:
+def cli_forks(cli_environment: dict[str, str]) -> Iterator[CliForks]:
     """Return what runs commands as forks of a process that has imported torch."""
-    with CliForks() as forks:
+    with CliForks(cli_environment) as forks:
         yield forks
 
 
@@ -161,7 +161,7 @@ def run_cli(cli_environment: dict[str, str], cli_forks: CliForks) -> RunCli:
         **options: Any,
     ) -> Finished:
         env = env or cli_environment
-        if not options and env.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+        if not options and env.get("PYTHONPATH") == cli_environment.get("PYTHONPATH"):
             return cli_forks.run(*arguments, env=env, cwd=cwd, timeout=timeout)
         command = [sys.executable, "-m", "conv2linear", *map(str, arguments)]
         done = subprocess.run(

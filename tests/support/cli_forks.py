@@ -27,9 +27,13 @@ _PRELOADED = ("rich.console", "safetensors.torch", "typer", "yaml")
 
 
 class CliForks:
-    """The server. What reads variables when it is imported, as huggingface_hub does, it has not."""
+    """The server, with variables of its own.
 
-    def __init__(self) -> None:
+    It has not imported what reads variables for good, as huggingface_hub does.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._started: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> CliForks:
@@ -67,8 +71,14 @@ class CliForks:
     def _ask(self, **request: Any) -> Any:
         if self._started is None:
             command = [sys.executable, "-m", __name__]
-            pipe = subprocess.PIPE
-            self._started = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+            self._started = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                text=True,
+                bufsize=1,
+            )
         assert self._started.stdin
         assert self._started.stdout
         self._started.stdin.write(json.dumps(request) + "\n")
