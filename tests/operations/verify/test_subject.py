@@ -26,6 +26,14 @@ def test_a_subject_has_all_that_could_be_opened(linear: Path, source: Path) -> N
     assert not subject.is_overlay
 
 
+def test_the_record_says_which_folder_the_checkpoint_is_in(linear: Path) -> None:
+    assert open_subject(linear).subfolder == ""
+    edit_json(linear / MANIFEST, lambda manifest: manifest.update(subfolder="model"))
+    assert open_subject(linear).subfolder == "model"
+    (linear / MANIFEST).unlink()
+    assert open_subject(linear).subfolder == ""
+
+
 def test_a_bad_record_is_kept_and_the_files_are_opened_all_the_same(linear: Path) -> None:
     (linear / MANIFEST).write_text("{}")
     subject = open_subject(linear)
