@@ -50,6 +50,7 @@ OF_OTHER_TOOLS = {
         "--script",
         "--encoder-only",
         "--tp-size",
+        "--dp-size",
         "--flavor",
         "--secrets",
         "--runs",
