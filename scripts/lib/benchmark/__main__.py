@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,12 +33,15 @@ def main() -> None:
     """Measure everything and write the report."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few runs")
+    parser.add_argument("--runs", type=int, help="of what is timed (5)")
     parser.add_argument(
         "--workdir", type=Path, help="where to write what is measured", default=BUILD
     )
     parser.add_argument("--results", type=Path, help="where to write the report", default=RESULTS)
     arguments = parser.parse_args()
     scale = QUICK if arguments.quick else FULL
+    if arguments.runs:
+        scale = dataclasses.replace(scale, runs=arguments.runs)
     workdir: Path = arguments.workdir.resolve()
     workdir.mkdir(exist_ok=True)
     needed = max(8 * scale.shard_bytes, 46 * scale.constant_shard_bytes) * 7 // 2
@@ -51,7 +56,7 @@ def main() -> None:
             sys.exit(f"{error.output}{error}")
     page = write_report(
         arguments.results,
-        command="scripts/benchmark --quick" if arguments.quick else "scripts/benchmark",
+        command=shlex.join(["scripts/benchmark", *sys.argv[1:]]),
         findings=findings,
         load=Load(before, watch()),
     )
