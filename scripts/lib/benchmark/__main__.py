@@ -33,7 +33,9 @@ def main() -> None:
     """Measure everything and write the report."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few runs")
-    parser.add_argument("--runs", type=int, help="of what is timed (5)")
+    parser.add_argument(
+        "--runs", type=int, help="of each command that is timed (5; with --quick 2)"
+    )
     parser.add_argument(
         "--workdir", type=Path, help="where to write what is measured", default=BUILD
     )

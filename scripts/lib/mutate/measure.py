@@ -128,7 +128,7 @@ def choose_tests(
 
     Of each of these as many as `budget_s` is enough for: the fastest of each file in turns. What
     runs only while a module is imported is reached by all that reach anything in the module, and
-    by those of its folder: a table has nothing else that is reached.
+    by all that come first: a table has nothing else that is reached.
     """
     first = project.tests_of(mutant.module)
     if mutant.statement is None:
