@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.cli_forks import CliForks
 from tests.support.contents import snapshot
 from tests.support.devices import STAND_IN
+from tests.support.fork_server import ForkServer
 from tests.support.installed import need_model_type, need_torch
-from tests.support.processes import Finished, RunCli
+from tests.support.processes import Finished, RunCli, finish
 
 if TYPE_CHECKING:
     from tests.support.models import TinyModel  # the module loads torch and transformers
@@ -139,14 +139,16 @@ def cli_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def cli_forks(cli_environment: dict[str, str]) -> Iterator[CliForks]:
+def cli_forks(
+    cli_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ForkServer]:
     """Return what runs commands as forks of a process that has imported torch."""
-    with CliForks(cli_environment) as forks:
-        yield forks
+    with ForkServer(tmp_path_factory.mktemp("printed"), cli_environment, is_new=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def run_cli(cli_environment: dict[str, str], cli_forks: CliForks) -> RunCli:
+def run_cli(cli_environment: dict[str, str], cli_forks: ForkServer) -> RunCli:
     """Return a function that runs the command line in a process of its own.
 
     That is a fork, which is there sooner, or with another search path of Python or other `options`
@@ -162,7 +164,8 @@ def run_cli(cli_environment: dict[str, str], cli_forks: CliForks) -> RunCli:
     ) -> Finished:
         env = env or cli_environment
         if not options and env.get("PYTHONPATH") == cli_environment.get("PYTHONPATH"):
-            return cli_forks.run(*arguments, env=env, cwd=cwd, timeout=timeout)
+            running = cli_forks.start(*arguments, variables=env, cwd=cwd or Path.cwd())
+            return finish(running, timeout_s=timeout)
         command = [sys.executable, "-m", "conv2linear", *map(str, arguments)]
         done = subprocess.run(
             command,

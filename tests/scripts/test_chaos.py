@@ -16,7 +16,6 @@ import pytest
 from conv2linear import convert, restore
 from conv2linear.errors import Conv2LinearError, OutputError
 from scripts.lib.chaos.checkpoints import save_source
-from scripts.lib.chaos.fork_server import Finished
 from scripts.lib.chaos.harness import Harness, Tally, open_harness
 from scripts.lib.chaos.poor_systems import kill_on_poor_disk, kill_while_exchanging
 from scripts.lib.chaos.scenarios import (
@@ -32,6 +31,7 @@ from scripts.lib.chaos.staged_states import kill_on_tight_disk, tamper_with_stag
 from scripts.lib.chaos.workspace import Job, Workspace
 from tests.support.contents import hashes, shard_with
 from tests.support.damage import replace_header
+from tests.support.fork_server import Finished
 from tests.support.progress import AtStep
 from tests.support.staging import staging_root
 
@@ -191,7 +191,7 @@ def workspace(harness: Harness) -> Iterator[Workspace]:
     shutil.rmtree(source)
 
 
-FINE = Finished(0, "", 1.0)
+FINE = Finished(0, "", "", 1.0)
 
 
 def test_an_output_that_is_complete_is_not_a_violation(workspace: Workspace) -> None:
@@ -243,10 +243,10 @@ def test_harm_is_found(workspace: Workspace, what: str) -> None:
 @pytest.mark.parametrize(
     ("finished", "words"),
     [
-        (Finished(1, "", 1.0), "exit code 1"),
-        (Finished(-signal.SIGSEGV, "", 1.0), "exit code -11"),
-        (Finished(0, "Traceback (most recent call last):", 1.0), "Traceback"),
-        (Finished(0, "error: internal error: KeyError", 1.0), "internal error"),
+        (Finished(1, "", "", 1.0), "exit code 1"),
+        (Finished(-signal.SIGSEGV, "", "", 1.0), "exit code -11"),
+        (Finished(0, "Traceback (most recent call last):", "", 1.0), "Traceback"),
+        (Finished(0, "error: internal error: KeyError", "", 1.0), "internal error"),
     ],
 )
 def test_a_run_that_ends_badly_is_found(

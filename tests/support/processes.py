@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.support.fork_server import Running
 from tests.support.schemas import assert_follows_schema
 
 
@@ -48,6 +51,21 @@ class Finished:
 
 RunCli = Callable[..., Finished]  # what the fixtures `run_cli` and `run_here` are
 Refuse = Callable[..., Finished]  # what the fixture `refuse` of the tests of bad input is
+
+
+def finish(running: Running, *, timeout_s: float) -> Finished:
+    """Wait for a command that has been started, `timeout_s` at most.
+
+    Raises `subprocess.TimeoutExpired` where it has not ended by then.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not running.is_over():
+        if time.monotonic() > deadline:
+            running.signal(signal.SIGKILL)
+            raise subprocess.TimeoutExpired("conv2linear", timeout_s)
+        time.sleep(0.01)
+    done = running.wait()
+    return Finished(done.code, done.stdout, done.stderr)
 
 
 def run_python(program: str, *arguments: str | Path, **options: Any) -> Finished:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.lib.chaos.checkpoints import save_source
-from scripts.lib.chaos.fork_server import Finished, ForkServer
 from scripts.lib.chaos.workspace import Job, Workspace
 from tests.support.contents import hashes
+from tests.support.fork_server import Finished, ForkServer
 from tests.support.hub.read_server import HubServer
 
 _LINEAR, _CONV3D = "org/linear", "org/conv3d"

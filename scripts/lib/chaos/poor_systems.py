@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
-from scripts.lib.chaos.fork_server import Running
 from scripts.lib.chaos.harness import Harness, Tally
 from scripts.lib.chaos.plants import PAUSE_S, lack_exchange, lack_exchange_and_fail
 from scripts.lib.chaos.plants import lack_what_network_disks_lack as lack_much
 from scripts.lib.chaos.workspace import Workspace
 from tests.support.contents import hashes
+from tests.support.fork_server import Running
 
 
 def kill_while_exchanging(harness: Harness, runs: int) -> Tally:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.lib.chaos.checkpoints import save_source
-from scripts.lib.chaos.fork_server import Finished, Running
 from scripts.lib.chaos.harness import Harness, Tally
 from scripts.lib.chaos.small_disk import NoDiskError, SmallDisk, mounted_disk
 from scripts.lib.chaos.source_changes import CHANGES, CHANGES_OF_THE_NAME
 from scripts.lib.chaos.workspace import Contents, Job, Workspace
 from tests.support.contents import hashes
+from tests.support.fork_server import Finished, Running
 from tests.support.hub.read_server import HubServer
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.lib.chaos.checkpoints import save_old_output
-from scripts.lib.chaos.fork_server import Finished, ForkServer, Plant, Running
 from tests.support.contents import hashes, snapshot
+from tests.support.fork_server import Finished, ForkServer, Plant, Running
 
 Contents = dict[str, str]
 """The SHA-256 of every file in a folder, by its path there."""

@@ -1,8 +1,8 @@
-"""Run command lines in children of a process that has imported everything already.
+"""Run command lines in children of a process that has imported torch already.
 
-`import torch` takes longer than all that is to be disturbed, so it is done once: a server imports
-it and forks a child for each command, which calls the same `conv2linear.cli.main` that the
-installed command calls. Start-up alone is not the real one. Requests and replies are lines of JSON.
+That takes longer than all else that a command does, so it is done once: a server imports it and
+forks a child for each command, which calls the same `conv2linear.cli.main` that the installed
+command calls. Start-up alone is not the real one. Requests and replies are lines of JSON.
 """
 
 from __future__ import annotations
@@ -38,15 +38,21 @@ class Finished:
     """A command that has ended: exit code (minus the signal that killed it), and all it printed."""
 
     code: int
-    output: str
+    stdout: str
+    stderr: str
     seconds: float
+
+    @property
+    def output(self) -> str:
+        """What it printed on both."""
+        return self.stdout + self.stderr
 
 
 class Running:
     """A command under way."""
 
-    def __init__(self, server: ForkServer, pid: int, output: Path) -> None:
-        self._server, self._pid, self._output = server, pid, output
+    def __init__(self, server: ForkServer, pid: int, printed: tuple[Path, Path]) -> None:
+        self._server, self._pid, self._printed = server, pid, printed
         self._start = time.monotonic()
         self._finished: Finished | None = None
 
@@ -64,20 +70,24 @@ class Running:
             status = self._server.ask(wait=self._pid)
             seconds = time.monotonic() - self._start
             code = os.waitstatus_to_exitcode(status)
-            self._finished = Finished(code, self._output.read_text(errors="replace"), seconds)
+            stdout, stderr = (path.read_text(errors="replace") for path in self._printed)
+            self._finished = Finished(code, stdout, stderr, seconds)
         return self._finished
 
 
 class ForkServer:
-    """The process that has imported torch; `environment` is that of every child.
+    """The process that has imported torch; `environment` is added to that of every child.
 
-    What the children print goes to files in `folder`.
+    What the children print goes to files in `folder`. It has also imported every module of the
+    package, and so huggingface_hub, which reads variables then; with `is_new` neither of them.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, is_new: bool = False
+    ) -> None:
         self._folder, self._count = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *(["--new"] if is_new else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **environment, **_SAME_EVERYWHERE},
@@ -99,19 +109,30 @@ class ForkServer:
         self._process.wait()
 
     def start(
-        self, *arguments: str | Path, plant: Plant | None = None, cleans_up: bool = False
+        self,
+        *arguments: str | Path,
+        plant: Plant | None = None,
+        cleans_up: bool = False,
+        variables: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Running:
         """Start a command; `plant` is a function of a module that the child calls before.
 
         One that `cleans_up` ends as Python does, which takes it longer than all else; the others
-        end without.
+        end without. `variables` are all that its environment has, where they are given.
         """
         self._count += 1
-        output = self._folder / f"{os.getpid()}-{self._process.pid}-{self._count % 8}.txt"
-        command = [str(argument) for argument in arguments]
-        name = f"{plant.__module__}:{plant.__qualname__}" if plant else None
-        pid = self.ask(start=command, output=str(output), plant=name, cleans_up=cleans_up)
-        return Running(self, pid, output)
+        name = f"{os.getpid()}-{self._process.pid}-{self._count % 8}"
+        stdout, stderr = (self._folder / f"{name}.{end}" for end in ("stdout", "stderr"))
+        pid = self.ask(
+            start=[str(argument) for argument in arguments],
+            printed=[str(stdout), str(stderr)],
+            plant=f"{plant.__module__}:{plant.__qualname__}" if plant else None,
+            cleans_up=cleans_up,
+            variables=dict(variables) if variables is not None else None,
+            cwd=str(cwd) if cwd else None,
+        )
+        return Running(self, pid, (stdout, stderr))
 
     def run(self, *arguments: str | Path) -> Finished:
         """Run a command to its end."""
@@ -125,8 +146,11 @@ class ForkServer:
         return json.loads(self._process.stdout.readline())
 
 
-def _serve() -> None:
-    _import_everything()
+def _serve(*, is_new: bool) -> None:
+    for name in ("rich.console", "safetensors.torch", "typer", "yaml"):
+        importlib.import_module(name)
+    if not is_new:
+        _import_package()
     # A shell lets what it starts in the background ignore Ctrl-C, and so would every child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A child has no handler before it has begun: until then Ctrl-C has to wait.
@@ -136,10 +160,8 @@ def _serve() -> None:
         os.write(1, json.dumps(_answer(json.loads(line))).encode() + b"\n")
 
 
-def _import_everything() -> None:
+def _import_package() -> None:
     """Import what a command might: every module of the package but those for engines."""
-    import safetensors.torch  # noqa: F401
-
     import conv2linear
 
     for module in pkgutil.walk_packages(conv2linear.__path__, "conv2linear."):
@@ -161,7 +183,12 @@ def _answer(request: dict[str, Any]) -> Any:
 
 def _run_command(request: dict[str, Any]) -> None:
     """Be the command that is asked for; a child never comes back from here but by an exception."""
-    _redirect(request["output"])
+    _redirect(*request["printed"])
+    if request["variables"] is not None:
+        os.environ.clear()
+        os.environ.update(request["variables"])
+    if request["cwd"]:
+        os.chdir(request["cwd"])
     if request["plant"]:
         module, _, name = request["plant"].partition(":")
         getattr(importlib.import_module(module), name)()
@@ -181,14 +208,14 @@ def _run_command(request: dict[str, Any]) -> None:
         os._exit(end.code if isinstance(end.code, int) else 1)
 
 
-def _redirect(output: str) -> None:
-    """Read from nowhere, and print to a file."""
-    target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+def _redirect(*printed: str) -> None:
+    """Read from nowhere, and print to files."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
+    for number, path in enumerate(printed, start=1):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        os.dup2(os.open(path, flags, 0o666), number)
 
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        _serve()
+        _serve(is_new="--new" in sys.argv[1:])
