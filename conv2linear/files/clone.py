@@ -15,7 +15,7 @@ from pathlib import Path
 from conv2linear.errors import BadCheckpointError
 from conv2linear.files.disk_errors import read_errors
 from conv2linear.files.limits import NOT_ALLOWED, is_unsupported
-from conv2linear.files.sync import sync_descriptor
+from conv2linear.files.sync import EarlyWriteback, sync_descriptor
 
 _CHUNK_BYTES = 16 << 20  # small enough to show progress and to stop soon
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's is
@@ -91,18 +91,24 @@ def copy_rest(reader: FileIO, writer: FileIO, *, on_bytes: Callable[[int], None]
     """
     position, distance = reader.tell(), writer.tell() - reader.tell()
     size = os.fstat(reader.fileno()).st_size
+    writeback = EarlyWriteback(writer)
+
+    def count(count_bytes: int) -> None:
+        writeback.advance(count_bytes)
+        on_bytes(count_bytes)
+
     for begin, end in _data_extents(reader, position):
         on_bytes(begin - position)
         reader.seek(begin)
         writer.seek(begin + distance)
-        position = begin + _copy_extent(reader, writer, end - begin, on_bytes=on_bytes)
+        position = begin + _copy_extent(reader, writer, end - begin, on_bytes=count)
         if position < end:
             return  # it has become shorter meanwhile, and so is the copy
     if position < size:  # it ends in a hole
         writer.truncate(size + distance)
         on_bytes(size - position)
     elif not size:  # but there may be content, as in files of /proc
-        _copy_extent(reader, writer, _CHUNK_BYTES, on_bytes=on_bytes)
+        _copy_extent(reader, writer, _CHUNK_BYTES, on_bytes=count)
 
 
 def _data_extents(file: FileIO, start: int) -> Iterator[tuple[int, int]]:

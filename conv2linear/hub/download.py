@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from conv2linear.errors import HubError
+from conv2linear.files.sync import EarlyWriteback
 from conv2linear.hub.answers import ODD_ANSWER_HINT, open_stream
 from conv2linear.hub.remote import ContentDigest, RemoteFile
 from conv2linear.hub.xet_reader import XetReader
@@ -93,12 +95,14 @@ class Download:
         if partial.exists() and partial.stat().st_size > self.file.size_bytes:
             partial.unlink()
         digest = ContentDigest(self.file.id_kind, self.file.size_bytes)
-        with partial.open("ab", buffering=0) as file:
+        with FileIO(partial, "a") as file:
+            writeback = EarlyWriteback(file)
 
             def write(chunk: bytes) -> None:
                 view = memoryview(chunk)
                 while view:
                     view = view[file.write(view) :]
+                writeback.advance(len(chunk))
                 digest.update(chunk)
                 on_bytes(len(chunk))
 
