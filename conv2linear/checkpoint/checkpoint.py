@@ -200,13 +200,23 @@ def _read_config(repository: Repository, prefix: str) -> str:
 
 
 def _read_headers(repository: Repository, shards: list[str]) -> dict[str, Header]:
+    """Read several headers at a time, as over a network that is mostly waiting; parse by itself."""
     with ThreadPoolExecutor(max_workers=_HEADER_READERS) as pool:
-        headers = pool.map(lambda shard: read_shard_header(repository, shard), shards)
-        return dict(zip(shards, headers, strict=True))
+        contents = pool.map(lambda shard: _read_raw_header(repository, shard), shards)
+        pairs = zip(shards, contents, strict=True)
+        return {shard: _parse_header(repository, shard, raw) for shard, raw in pairs}
 
 
 def read_shard_header(repository: Repository, shard: str) -> Header:
     """Read and check the header of one shard; raises `BadHeaderError` where it is not valid."""
+    return _parse_header(repository, shard, _read_raw_header(repository, shard))
+
+
+def _parse_header(repository: Repository, shard: str, raw: bytes) -> Header:
+    return parse_header(raw, file_bytes=repository.files[shard].size_bytes, label=shard)
+
+
+def _read_raw_header(repository: Repository, shard: str) -> bytes:
     size = repository.files[shard].size_bytes
     prefix = repository.read(shard, 0, min(size, LENGTH_BYTES))
     if LFS_POINTER.startswith(prefix) and size > LENGTH_BYTES:
@@ -215,7 +225,7 @@ def read_shard_header(repository: Repository, shard: str) -> Header:
     raw = repository.read(shard, LENGTH_BYTES, length)
     if len(raw) != length:
         raise SourceChangedError(f"{shard}: cut off inside the header")
-    return parse_header(raw, file_bytes=size, label=shard)
+    return raw
 
 
 def open_checkpoint(
