@@ -38,10 +38,18 @@ class Interrupts:
 
 @contextlib.contextmanager
 def catch_interrupts() -> Iterator[Interrupts]:
-    """Let Ctrl-C raise `KeyboardInterrupt` in the block, and SIGTERM `TerminatedError`."""
+    """Let Ctrl-C raise `KeyboardInterrupt` in the block, and SIGTERM `TerminatedError`.
+
+    An error that comes after a signal may be its consequence, such as that of an import which goes
+    on after it was interrupted: the signal is raised instead.
+    """
     interrupts = Interrupts()
     with _handled_by(interrupts.arrive):
-        yield interrupts
+        try:
+            yield interrupts
+        except Exception:
+            interrupts.check()
+            raise
 
 
 @contextlib.contextmanager

@@ -64,3 +64,23 @@ def test_afterwards_the_handlers_are_those_from_before() -> None:
     with catch_interrupts():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_error_that_follows_from_a_signal_is_not_what_ends_the_run(
+    number: signal.Signals,
+) -> None:
+    """As an import that goes on after it was interrupted, and finds what it has begun."""
+
+    def import_interrupted() -> None:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(number)
+        raise RuntimeError("already initialized")
+
+    with pytest.raises(SIGNALS[number]), catch_interrupts():
+        import_interrupted()
+
+
+def test_an_error_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="by itself"), catch_interrupts():
+        raise RuntimeError("by itself")

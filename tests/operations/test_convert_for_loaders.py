@@ -21,6 +21,7 @@ from conv2linear import (
 from tests.support.checkpoints import MANIFEST
 from tests.support.contents import hashes
 from tests.support.damage import edit_json
+from tests.support.installed import need_release
 from tests.support.loading_info import read_loading_info
 from tests.support.models import TinyModel
 from tests.support.processes import RunCli
@@ -76,10 +77,11 @@ def test_integers_for_the_engines_keep_their_config_and_stop_in_transformers(
     assert {outcome for outcome, _ in found.values()} <= {"pass", "skip"}
     assert "left out on purpose" in found["config"][1]
     assert found["skip list"][0] == "skip"
-    with pytest.raises(AssertionError, match="ignore_mismatched_sizes"):
-        read_loading_info(out)
     restore(out, out.parent / "restored")
     assert hashes(out.parent / "restored") == hashes(source)
+    need_release("transformers", "5.23", "before, it loads with a random patch embedding")
+    with pytest.raises(AssertionError, match="ignore_mismatched_sizes"):
+        read_loading_info(out)
 
 
 def test_what_is_forced_for_transformers_stops_there(tiny_model: TinyModel, out: Path) -> None:
@@ -87,6 +89,7 @@ def test_what_is_forced_for_transformers_stops_there(tiny_model: TinyModel, out:
     source = tiny_model(quantized="int4")
     conversion = convert(source, out, device="cpu", allow_unsafe_quantization=True)
     assert "unsafe quantisation" in " ".join(conversion.warnings)
+    need_release("transformers", "5.23", "before, it loads with a random patch embedding")
     with pytest.raises(AssertionError, match="conversion of the weights"):
         read_loading_info(out)
 

@@ -157,12 +157,14 @@ def test_a_manifest_that_comes_too_early_is_noticed(source: Path, out: Path, fau
 
 def test_what_is_written_piecemeal_and_not_renamed_is_noticed(linear: Path, out: Path) -> None:
     plant = (
-        "import ctypes, os, shutil\n"
+        "import ctypes, os, pathlib, shutil\n"
         "ctypes.CDLL = lambda *_, **__: None\n"  # without renameat2
         "rename = os.rename\n"
         "def copy(source, target):\n"
         "    (shutil.copytree if os.path.isdir(source) else rename)(source, target)\n"
         "os.rename = copy\n"
+        "if hasattr(pathlib, '_normal_accessor'):\n"  # before Python 3.11
+        "    pathlib._normal_accessor.rename = copy\n"
     )
     disk = trace(out, "restore", linear, out, plant=plant)
     assert disk.broken == ["OUT did not appear by a rename"]

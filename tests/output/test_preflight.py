@@ -19,6 +19,7 @@ from conv2linear.plan.actions import Action, PlannedFile
 from conv2linear.sources.base import FileInfo
 from tests.support.checkpoints import SMALL_KERNEL, write_checkpoint
 from tests.support.contents import hashes
+from tests.support.os_calls import replace_call
 from tests.support.staging import staging_folder
 
 NEW = NewOutput(frozenset({"a", "b"}), "glm4v")
@@ -92,7 +93,7 @@ def test_a_link_that_cannot_be_made_is_an_error_that_says_why(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "link", fail)
+    replace_call(monkeypatch, "link", fail)
     with pytest.raises(OutputError, match=words):
         convert(source, out, device="cpu", hardlink=True)
     assert not out.exists()

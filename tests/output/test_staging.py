@@ -16,6 +16,7 @@ from conv2linear.errors import Conv2LinearError, OutputError
 from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions
+from tests.support.os_calls import replace_call
 from tests.support.staging import staging_folder
 
 NEW = NewOutput(frozenset({"a", "b", "new", "old", "config.json"}), "glm4v")
@@ -146,7 +147,7 @@ def test_an_old_output_comes_back_if_it_cannot_be_replaced(
 
     write_old_output(out)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", fail)
+        replace_call(patch, "rename", fail)
         with pytest.raises(OutputError, match="planted"):
             publish_new(out)
     assert (out / "old").read_text() == "old"

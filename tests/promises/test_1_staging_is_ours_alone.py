@@ -16,6 +16,7 @@ from conv2linear.output.replacement import NewOutput
 from conv2linear.output.staging import Staging
 from conv2linear.output.target import WriteOptions
 from tests.support.contents import read_files
+from tests.support.os_calls import replace_call
 from tests.support.processes import RunCli
 from tests.support.progress import AtStep
 from tests.support.staging import (
@@ -210,7 +211,7 @@ def cut_exchange(checkpoint: Path, out: Path, *, patch: pytest.MonkeyPatch) -> N
             raise KeyboardInterrupt  # also where the old OUT would be put back
         rename(source, target)
 
-    patch.setattr(os, "rename", end)
+    replace_call(patch, "rename", end)
     with pytest.raises(KeyboardInterrupt):
         convert(checkpoint, out, device="cpu", force=True)
     assert not out.exists()

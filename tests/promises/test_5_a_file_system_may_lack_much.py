@@ -18,6 +18,7 @@ from conv2linear import convert, restore, verify
 from conv2linear.errors import OutputError
 from conv2linear.files.clone import clone_file, data_bytes
 from tests.support.contents import hashes, shard_with
+from tests.support.os_calls import replace_call
 from tests.support.processes import RunCli, obey_permissions
 from tests.support.progress import AtStep
 from tests.support.staging import interrupt, journal_of
@@ -246,7 +247,7 @@ def test_a_hard_link_that_the_system_refuses_is_said_before_the_work(
     def link(*_: Any, **__: Any) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(os, "link", link)
+    replace_call(monkeypatch, "link", link)
     never = AtStep("check", lambda: pytest.fail("the check has begun"))
     with pytest.raises(OutputError, match="cannot be hard-linked") as refused:
         convert(checkpoint, out, device="cpu", hardlink=True, progress=never)

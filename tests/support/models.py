@@ -140,9 +140,18 @@ _TEXT_OF_TYPE: dict[str, dict[str, Any]] = {
 }
 
 
+_ROTATE_WHOLE_HEADS = (
+    "cohere_compass",
+    "exaone4_5",
+    "qwen2_5_omni_thinker",
+    "qwen2_5_vl",
+    "qwen2_vl",
+)
+
+
 def _other_text_config(model_type: str) -> dict[str, Any]:
     rotary, sections = (0.5, [4, 2, 2])
-    if model_type in ("exaone4_5", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni_thinker"):
+    if model_type in _ROTATE_WHOLE_HEADS:
         rotary, sections = (1.0, [8, 4, 4])
     rope: dict[str, Any] = {
         "rope_type": "default",
