@@ -22,6 +22,7 @@ from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, make_source
 from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Result, Turn, find, take_turns
+from scripts.lib.benchmark.verifying import HASH_FILES
 
 _HF = str(Path(sys.executable).with_name("hf"))
 _WAYS = {"over HTTP": False, "over Xet": True}
@@ -37,7 +38,7 @@ def measure_transport(workdir: Path, scale: Scale, baseline: Baseline) -> Findin
         turns = {
             contender: _download(contender, hub, workdir / "out", has_xet=_WAYS[way])
             for way, contenders in downloads.items()
-            for contender in contenders
+            for contender in (*contenders, _hashed_download(way))
         }
         downloaded = take_turns(turns, runs=scale.runs)
     out = workdir / "out"
@@ -74,6 +75,16 @@ def _download_contenders(way: str) -> tuple[Contender, Contender]:
         Contender(f"hf download, {way}", (_HF, "download", REPO_ID, "--local-dir"), False),
         Contender(f"convert, {way}", (*CONVERT.command, REPO_ID), True, syncs=True),
     )
+
+
+def _hashed_download(way: str) -> Contender:
+    """Return the client's own command, and after it what shows that all has come as it is listed.
+
+    `convert` hashes every file too, while it arrives.
+    """
+    download = f'"{_HF}" download {REPO_ID} --local-dir "$0"'
+    command = ("sh", "-c", f"{download} && {HASH_FILES}")
+    return Contender(f"hf download, {way}, and sha256sum", command, False)
 
 
 def _upload_contenders(way: str, out: Path) -> tuple[Contender, Contender]:

@@ -22,10 +22,9 @@ from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn, find, take_turns
 
 _THREADS = usable_cpus()
+HASH_FILES = f'find "$0" -type f -print0 | xargs -0 -n 1 -P {_THREADS} sha256sum'
 _SHA256 = Contender(
-    f"sha256sum, {_THREADS} at a time",
-    ("sh", "-c", f'find "$0" -type f -print0 | xargs -0 -n 1 -P {_THREADS} sha256sum'),
-    imports_torch=False,
+    f"sha256sum, {_THREADS} at a time", ("sh", "-c", HASH_FILES), imports_torch=False
 )
 _READ = Contender(
     f"cat of both, {_THREADS} at a time",
