@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import read_errors, write_errors
+from conv2linear.files.status import is_folder, read_status
 from conv2linear.parallel import default_workers
 from conv2linear.paths import StrPath, missing_folder_hint, parse_path
 from conv2linear.sources.open import find_local
@@ -50,9 +51,9 @@ def refuse_output(out: Path, *, force: bool, source: StrPath | None = None) -> N
     with write_errors(out):
         if source is not None and (folder := find_local(source)) is not None:
             _refuse_overlap(out, folder)
-        if not out.parent.is_dir():
+        if not is_folder(out.parent):
             folder, hint = out.parent, missing_folder_hint(out.parent)
-            if folder.exists():
+            if read_status(folder):
                 raise OutputError(f"the folder for OUT, {folder}, is not a folder", hint=hint)
             raise OutputError(f"the folder for OUT, {folder}, is not there", hint=hint)
         if os.path.lexists(out):

@@ -17,6 +17,7 @@ from conv2linear.errors import (
     UnsupportedCheckpointError,
 )
 from conv2linear.files.disk_errors import read_errors
+from conv2linear.files.status import read_status
 from conv2linear.text import format_bytes
 
 GIT_FOLDER = ".git"  # in a worktree or a submodule a file; git has no such name in a repository
@@ -138,7 +139,8 @@ def check_unchanged(info: FileInfo) -> None:
     if info.path is None:
         return
     with read_errors(info.path):
-        now = file_fingerprint(info.path) if info.path.exists() else ""
+        status = read_status(info.path)
+    now = status_fingerprint(status) if status else ""
     if now.rpartition(":")[0] != info.fingerprint.rpartition(":")[0]:
         raise SourceChangedError(
             f"{info.path} changed while it was read",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from conv2linear.errors import BadCheckpointError, SourceNotFoundError
 from conv2linear.files.clone import clone_file, open_regular
 from conv2linear.files.disk_errors import read_errors
+from conv2linear.files.status import is_folder, read_status
 from conv2linear.sources.base import (
     FileInfo,
     Origin,
-    file_fingerprint,
     find_name_problem,
     is_omitted,
     named_in_errors,
+    status_fingerprint,
 )
 
 
@@ -30,7 +32,9 @@ class Folder:
         self.path = path
         self.label = label or str(path)
         self.origin = origin
-        if not path.is_dir():
+        with read_errors(path):
+            is_there = is_folder(path)
+        if not is_there:
             raise SourceNotFoundError(
                 f"{self.label}: not a folder", hint=f"did you mean the folder {path.parent}?"
             )
@@ -91,11 +95,11 @@ def _file_info(path: Path, name: str) -> FileInfo:
             f"{name!a}: not a regular file name: {problem}", hint="give the file another name"
         )
     with read_errors(path):
-        if not path.is_file():
-            is_broken = path.is_symlink() and not path.exists()
-            raise BadCheckpointError(
-                f"{name}: {'a broken link' if is_broken else 'not a regular file'}",
-                hint="a checkpoint holds plain files only: remove it, or put the file in its place",
-            )
-        status = path.stat()
-    return FileInfo(name, status.st_size, file_fingerprint(path), path=path)
+        status = read_status(path)
+        is_broken = status is None and path.is_symlink()
+    if status is None or not stat.S_ISREG(status.st_mode):
+        raise BadCheckpointError(
+            f"{name}: {'a broken link' if is_broken else 'not a regular file'}",
+            hint="a checkpoint holds plain files only: remove it, or put the file in its place",
+        )
+    return FileInfo(name, status.st_size, status_fingerprint(status), path=path)

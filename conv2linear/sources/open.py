@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from conv2linear.errors import Conv2LinearError, HubError, SourceNotFoundError
+from conv2linear.files.status import read_status
 from conv2linear.paths import StrPath, parse_path, path_text
 from conv2linear.sources.address import choose_revision, is_address, parse_address
 from conv2linear.sources.base import Repository
@@ -53,7 +54,7 @@ def find_local(source: StrPath) -> Path | None:
     if is_address(name):
         return None
     path = parse_path(source, what="source", error=SourceNotFoundError)
-    return path if path.exists() else None
+    return path if read_status(path) else None
 
 
 def _ask_for(source: StrPath) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conv2linear.errors import OutputError
 from conv2linear.files.disk_errors import write_errors
+from conv2linear.files.status import is_folder
 from conv2linear.operations.verify.rendering.facts import collect_facts
 from conv2linear.operations.verify.rendering.markdown import render_markdown
 from conv2linear.operations.verify.rendering.page import render_page
@@ -68,10 +69,10 @@ def check_report(path: StrPath, *checkpoints: StrPath | None) -> Path:
     """
     target = parse_path(path, what="report", error=OutputError)
     with write_errors(target):
-        if target.is_dir():
+        if is_folder(target):
             raise OutputError(f"{target} is a folder", hint="name a file: --report report.md")
         parent = Path(os.path.realpath(target)).parent  # a link may lead elsewhere
-        if not parent.is_dir():
+        if not is_folder(parent):
             raise OutputError(f"{parent}: no such folder", hint="make it first")
         if not os.access(target if target.exists() else parent, os.W_OK):
             raise OutputError(f"{target} cannot be written", hint="may this user write there?")
