@@ -165,6 +165,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert loaded.isdisjoint({*NEVER_AT_IMPORT, "typer", "rich"})
 
 
+def test_inspecting_imports_nothing_that_only_writing_needs(checkpoint: Path) -> None:
+    arguments = ["inspect", str(checkpoint)]
+    loaded = loaded_by(f"from conv2linear.cli.app import run\nassert run({arguments}) == 0")
+    assert "conv2linear.checkpoint.header" in loaded
+    assert loaded.isdisjoint({*NEVER_AT_IMPORT, "ctypes", "conv2linear.files.rename"})
+
+
 def test_what_the_package_exports_is_there() -> None:
     for name in conv2linear.__all__:
         assert getattr(conv2linear, name) is not None

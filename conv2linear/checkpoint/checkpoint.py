@@ -200,11 +200,18 @@ def _read_config(repository: Repository, prefix: str) -> str:
 
 
 def _read_headers(repository: Repository, shards: list[str]) -> dict[str, Header]:
-    """Read several headers at a time, as over a network that is mostly waiting; parse by itself."""
+    """Read several headers at a time, which is waiting; parse one at a time, which is work.
+
+    The first that is wrong ends the reading.
+    """
     with ThreadPoolExecutor(max_workers=_HEADER_READERS) as pool:
-        contents = pool.map(lambda shard: _read_raw_header(repository, shard), shards)
-        pairs = zip(shards, contents, strict=True)
-        return {shard: _parse_header(repository, shard, raw) for shard, raw in pairs}
+        try:
+            contents = pool.map(lambda shard: _read_raw_header(repository, shard), shards)
+            pairs = zip(shards, contents, strict=True)
+            return {shard: _parse_header(repository, shard, raw) for shard, raw in pairs}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def read_shard_header(repository: Repository, shard: str) -> Header:

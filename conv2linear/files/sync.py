@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from io import FileIO
 from pathlib import Path
@@ -41,6 +40,8 @@ class EarlyWriteback:
     """
 
     def __init__(self, file: FileIO) -> None:
+        import ctypes  # takes a while, which commands that only read need not wait
+
         self._file, self._waiting_bytes = file, 0
         self._begin: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
         if self._begin is not None:

@@ -47,7 +47,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
             made.append((size, start, length, flags, begin(descriptor, start, length, flags)))
 
     library = SimpleNamespace(sync_file_range=Recorded())
-    monkeypatch.setattr("conv2linear.files.sync.ctypes.CDLL", lambda _: library)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     return made
 
 
@@ -73,7 +73,7 @@ def test_small_pieces_are_begun_together(tmp_path: Path, calls: list[tuple[int, 
 def test_a_system_without_it_copies_all_the_same(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_shared_blocks: None
 ) -> None:
-    monkeypatch.setattr("conv2linear.files.sync.ctypes.CDLL", lambda _: SimpleNamespace())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     told: list[int] = []
     clone_file(source, tmp_path / "target", on_bytes=told.append)
     assert (tmp_path / "target").read_bytes() == source.read_bytes()

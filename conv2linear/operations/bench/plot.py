@@ -11,6 +11,7 @@ from typing import Any
 
 from conv2linear.errors import Conv2LinearError
 from conv2linear.files.disk_errors import write_errors
+from conv2linear.files.status import is_folder
 from conv2linear.installation import install
 from conv2linear.operations.bench.bench import Bench
 from conv2linear.operations.bench.measure import Measurement
@@ -38,7 +39,7 @@ def check_plot(path: StrPath) -> Path:
             f"{path}: a chart is written as PNG or SVG",
             hint=f"give it a name that ends in {' or '.join(_SUFFIXES)}",
         )
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise Conv2LinearError(
             f"{path.parent} is not a folder", hint=missing_folder_hint(path.parent)
         )
