@@ -27,6 +27,8 @@ _ID_HINT = "it looks like org/name"
 _LOGIN_HINT = "log in with `hf auth login`, or set HF_TOKEN"
 # What code that expects another answer raises.
 _NOT_UNDERSTOOD = (LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+# Of httpx, for an answer that came; all its other errors without a status are of the connection.
+_ANSWERED = {"DecodingError", "TooManyRedirects"}
 _WRITE_HINT = "log in with `hf auth login`, with a token that may write, or set HF_TOKEN"
 
 
@@ -113,6 +115,8 @@ def as_hub_error(error: Exception, repo_id: str, revision: str) -> Conv2LinearEr
             f"no repository {repo_id} on the Hub, or no access to it",
             hint=f"check the name; if it is private, {_LOGIN_HINT}",
         )
+    if status is None and not _ANSWERED.isdisjoint(kind.__name__ for kind in type(error).mro()):
+        return odd_answer(repo_id, describe(error))
     if status is None:
         return HubError(
             f"{_shown_endpoint()} cannot be reached: {describe(error)}",

@@ -102,3 +102,19 @@ def test_a_hub_that_cannot_be_reached(cli: HubCli, out: Path) -> None:
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
     done = refused(cli, out, endpoint, "cannot be reached", env={"HF_ENDPOINT": endpoint})
     assert "HF_ENDPOINT" in done.stderr
+
+
+ODD_ANSWERS = {
+    "in a circle": {"status": 302, "headers": (("location", "?again"),)},
+    "no gzip": {"status": 200, "headers": (("content-encoding", "gzip"),), "body": b"hello"},
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ANSWERS)
+def test_a_hub_that_answers_oddly_was_reached(
+    cli: HubCli, published: Published, out: Path, kind: str
+) -> None:
+    with published.hub.misbehaving(Fault("*org/tiny*", **ODD_ANSWERS[kind])):  # type: ignore[arg-type]
+        done = refused(cli, out, "org/tiny: the Hub's answer is not understood")
+    assert "answers in its place" in done.stderr
+    assert "cannot be reached" not in done.stderr
