@@ -54,7 +54,7 @@ def exact_entry(text: str) -> Entry:
 
 def loose_entry(text: str) -> Entry:
     """Read an entry as `should_convert_module` does: a prefix or regex up to a dot, or a suffix."""
-    pattern = _compile(text, end=_BOUNDARY)
+    pattern = _compile(text, before="(?:", behind=f"){_BOUNDARY}")
     return Entry(text, pattern, is_suffix=True, is_tried=pattern is not None)
 
 
@@ -75,13 +75,17 @@ def covers(quantization: Quantization, module: str = LINEAR_MODULE) -> bool:
     return any(entry.matches(module) for entry in entries)
 
 
-def _compile(pattern: str, *, end: str = "") -> re.Pattern[str] | None:
+def _compile(pattern: str, *, before: str = "", behind: str = "") -> re.Pattern[str] | None:
+    """Compile a pattern with what the one who matches puts around it, and nothing else.
+
+    A pattern that is not valid by itself may be so inside a group, as `)(`.
+    """
     if not ends_soon(pattern):
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of odd, but valid patterns
-            return re.compile(f"(?:{pattern}){end}")
+            return re.compile(before + pattern + behind)
     except (re.error, OverflowError, RecursionError):
         return None  # the engines stop at such an entry themselves
 

@@ -40,6 +40,7 @@ def is_skipped_by(method: str, entry: str) -> bool:
 @example("proj")
 @example("lm_head|model.visual")
 @example("")
+@example(")(")
 @example(REGEX_ENTRY)
 def test_a_list_of_modules_covers_what_transformers_would_not_convert(entry: str) -> None:
     need_transformers_of_the_tables()
@@ -61,6 +62,7 @@ def test_a_list_of_modules_covers_what_transformers_would_not_convert(entry: str
 @example("re:model.visual")
 @example("re:.*proj")
 @example("re:visual")
+@example("re:)(")
 @example(REGEX_ENTRY)
 def test_an_ignore_list_covers_what_compressed_tensors_would_not_quantize(entry: str) -> None:
     try:
