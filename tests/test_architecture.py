@@ -31,6 +31,7 @@ LAYERS = (
     ("files",),
     ("engines",),
     (
+        "collector",
         "errors",
         "installation",
         "parallel",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from conv2linear.collector import collector_paused
 from conv2linear.errors import DeviceError
 from conv2linear.progress import Progress
 from conv2linear.text import printable_line
@@ -18,7 +19,7 @@ def loading_torch(progress: Progress) -> Iterator[None]:
     Raises `DeviceError` where an installation that is broken, or a limit of memory, prevents it.
     """
     try:
-        with progress.beside("load torch"):
+        with progress.beside("load torch"), collector_paused():
             yield
     except (ImportError, OSError, MemoryError) as error:
         raise DeviceError(

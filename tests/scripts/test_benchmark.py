@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from scripts.lib.benchmark import beyond
+from scripts.lib.benchmark.beyond import CHECK, IMPORT_TORCH, Comparison, compare_in_turns
 from scripts.lib.benchmark.copying import copy_goals
 from scripts.lib.benchmark.elsewhere import read_results
 from scripts.lib.benchmark.findings import (
@@ -34,17 +37,13 @@ from scripts.lib.benchmark.outputs import (
     compare,
 )
 from scripts.lib.benchmark.picture import draw
-from scripts.lib.benchmark.processes import run
+from scripts.lib.benchmark.processes import Run, run
 from scripts.lib.benchmark.report import write_report
-from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import Contender, Result, Turn, take_turns
 from scripts.lib.results import RESULTS
 from tests.support.checkpoints import write_checkpoint
 from tests.support.installed import need_release
 
-BASELINE = Baseline(
-    python_s=0.02, import_torch_s=1.0, import_torch_bytes=200_000_000, check_process_s=1.2
-)
 QUIET = Load(before=0.0, after=0.01)
 
 
@@ -59,12 +58,16 @@ COPIED = (
 )
 
 
+def compared(results: tuple[Result, ...]) -> Comparison:
+    return Comparison(results, result(IMPORT_TORCH, 1.0, 200_000_000), result(CHECK, 1.2))
+
+
 def unreached(results: tuple[Result, ...]) -> list[str]:
-    return [goal.promise for goal in copy_goals(results, BASELINE) if not goal.is_reached]
+    return [goal.promise for goal in copy_goals(compared(results)) if not goal.is_reached]
 
 
 def test_good_figures_of_copying_reach_all_goals() -> None:
-    assert len(copy_goals(COPIED, BASELINE)) == 4
+    assert len(copy_goals(compared(COPIED))) == 4
     assert unreached(COPIED) == []
 
 
@@ -119,6 +122,25 @@ def test_contenders_take_turns() -> None:
     assert order == ["a", "b"] * 3
     assert [each.contender for each in taken] == [first, second]
     assert 3 < taken[0].durable_s == sorted(taken[0].times)[1] < 4
+
+
+def test_what_is_taken_away_is_measured_in_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = list[str]()
+
+    def take(command: tuple[str, ...]) -> Run:
+        order.append(command[-1])
+        return Run(wall_s=len(order), end_s=0.0, peak_bytes=100, stdout="")
+
+    monkeypatch.setattr(beyond, "run", take)
+    copy, own = (Contender(name, (name,), name == "own") for name in ("copy", "own"))
+    turns = {each: partial(lambda each: Turn(take(each.command)), each) for each in (copy, own)}
+    taken = compare_in_turns(turns, runs=3)
+    assert order == ["copy", "own", "import torch", "scripts.lib.benchmark.check_alone"] * 3
+    # In the second turns, which are the medians: 5 s, 6 s, 7 s and 8 s.
+    assert taken.beyond_torch_s(taken.find(copy)) == 5
+    assert taken.beyond_torch_s(taken.find(own)) == 6 - 7
+    assert taken.beyond_check_s(taken.find(own)) == 6 - 8
+    assert [taken.beyond_torch_bytes(each) for each in taken.results] == [100, 0]
 
 
 def test_a_report_says_which_goals_are_missed_and_what_was_not_measured(tmp_path: Path) -> None:
@@ -225,7 +247,7 @@ def test_a_contender_does_what_it_is_measured_for(contender: Contender, tmp_path
     if contender is COMPRESSED_TENSORS:
         need_release("compressed-tensors", "0.20", "its converters have other methods before")
     source = write_checkpoint(tmp_path / "source", shards=2, filler_bytes=1 << 20)
-    [measured] = compare([contender], source, runs=1)
+    measured = compare([contender], source, runs=1).find(contender)
     assert measured.contender == contender
     assert measured.wall_s <= measured.durable_s == measured.times[0]
     assert not (tmp_path / "out").exists()

@@ -68,25 +68,25 @@ def main() -> None:
 
 def _measure(workdir: Path, scale: Scale) -> Findings:
     say("start-up, check, and the end of a process")
-    baseline, start_up = measure_start_up(scale.runs)
+    start_up = measure_start_up(scale.runs)
     say("copying")
-    copied = measure_copying(workdir, scale, baseline)
+    copied, copying = measure_copying(workdir, scale)
     say("copying from a cold source")
-    cold = measure_cold_copying(workdir, scale, baseline)
-    linking = measure_linking(workdir, scale, baseline, copied)
+    cold = measure_cold_copying(workdir, scale)
+    linking = measure_linking(workdir, scale, copied)
     say("peak memory")  # while this process is small: see `Run`
-    memory = measure_memory(workdir, scale, baseline)
+    memory = measure_memory(workdir, scale)
     say("100,000 tensors")
-    many = measure_many_tensors(workdir, scale, baseline)
+    many = measure_many_tensors(workdir, scale)
     say("verify")
-    verifying = measure_verifying(workdir, scale, baseline)
+    verifying = measure_verifying(workdir, scale)
     say("from a Hub and to a Hub")
-    transport = measure_transport(workdir, scale, baseline)
+    transport = measure_transport(workdir, scale)
     say("traffic with a Hub")
     traffic = measure_traffic(workdir, xet_mb=scale.xet_mb)
     return join(
         [
-            *(copied.findings, cold, linking, memory, start_up, many),
+            *(copying, cold, linking, memory, start_up, many),
             *(traffic, transport, verifying, read_results(RESULTS)),
         ]
     )

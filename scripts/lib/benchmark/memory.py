@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from conv2linear.text import format_bytes
+from scripts.lib.benchmark.beyond import IMPORT_TORCH
 from scripts.lib.benchmark.findings import Findings, Row, Section, at_most
 from scripts.lib.benchmark.hub_process import REPO_ID, serving
 from scripts.lib.benchmark.outputs import CONVERT
 from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, write_source
-from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR
 
 _LIMIT_MB = 100
@@ -23,8 +23,9 @@ _PROMISED = ("convert", "verify", "restore")
 _WAYS = (("HTTP", False), ("Xet", True))
 
 
-def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
+def measure_memory(workdir: Path, scale: Scale) -> Findings:
     """Run each command once on a checkpoint of one shard, of every size."""
+    import_torch_bytes = _peak(*IMPORT_TORCH.command)
     peaks = {format_bytes(size): _measure(workdir, size) for size in scale.memory_shard_bytes}
     peaks[f"{format_bytes(scale.sparse_shard_bytes)}, sparse"] = _measure_sparse(
         workdir, scale.sparse_shard_bytes
@@ -38,7 +39,7 @@ def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
         for command in commands
     ]
     beyond = {
-        (command, size): peak - (command not in _TORCHLESS) * baseline.import_torch_bytes
+        (command, size): peak - (command not in _TORCHLESS) * import_torch_bytes
         for size, by_command in peaks.items()
         for command, peak in by_command.items()
     }
@@ -65,7 +66,7 @@ def measure_memory(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
     ]
     note = (
         f"Peaks with one shard of each size; `import torch` alone has "
-        f"{baseline.import_torch_bytes / 1e6:.0f} MB. A file of the size in the last column is a "
+        f"{import_torch_bytes / 1e6:.0f} MB. A file of the size in the last column is a "
         "hole but for the patch embedding; it is neither hashed nor sent."
     )
     return Findings(goals, [Section("Peak memory", note, rows), _profile()])

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scripts.lib.benchmark.beyond import Comparison, compare_in_turns
 from scripts.lib.benchmark.disks import drop_from_cache, sync, used_bytes
 from scripts.lib.benchmark.processes import run
-from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Result, Turn, take_turns
+from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn
 from tests.support.checkpoints import GLM_KERNEL, WEIGHT
 from tests.support.contents import header_of, shard_with
 
@@ -34,13 +35,13 @@ COMPRESSED_TENSORS = _script(
 
 def compare(
     contenders: Sequence[Contender], source: Path, *, runs: int, is_cold: bool = False
-) -> list[Result]:
+) -> Comparison:
     """Let the contenders convert SOURCE in turns; OUT is beside it.
 
     `is_cold` drops SOURCE from the page cache before each turn.
     """
     turns = {each: _turn(each, source, is_cold=is_cold) for each in contenders}
-    return take_turns(turns, runs=runs)
+    return compare_in_turns(turns, runs=runs)
 
 
 def _turn(contender: Contender, source: Path, *, is_cold: bool) -> Callable[[], Turn]:

@@ -10,14 +10,13 @@ from scripts.lib.benchmark.findings import Findings, Section, at_most, bars_of, 
 from scripts.lib.benchmark.outputs import CONVERT, HARDLINK, compare
 from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, write_source
-from scripts.lib.benchmark.start_up import Baseline
 from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Result, Turn, take_turns
 
 _SHARDS, _TENSORS = 46, 17_666
 _RESTORE = Contender("restore", (*CONV2LINEAR, "restore"), imports_torch=False, syncs=True)
 
 
-def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
+def measure_real_size(xfs: Path, scale: Scale) -> Findings:
     """Convert and restore it, on a file system that shares blocks."""
     source = write_source(
         xfs / "source",
@@ -28,8 +27,8 @@ def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
         sync=True,
     )
     size_bytes = sum(path.stat().st_size for path in source.iterdir())
-    results = compare((CONVERT, HARDLINK), source, runs=scale.runs)
-    results += _measure_restore(source, runs=scale.runs)
+    compared = compare((CONVERT, HARDLINK), source, runs=scale.runs)
+    results = [*compared.results, *_measure_restore(source, runs=scale.runs)]
     shutil.rmtree(source)
     size = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards"
     title = f"{size}, reflinks"
@@ -47,7 +46,7 @@ def measure_real_size(xfs: Path, scale: Scale, baseline: Baseline) -> Findings:
         f"{_TENSORS // _SHARDS} tensors each, on XFS; all but the patch embedding is a hole in a "
         "sparse file, as the disk here is smaller. Where blocks are shared, none is read."
     )
-    longest_s = max(baseline.overhead_s(result) for result in results[:2])
+    longest_s = max(map(compared.beyond_check_s, compared.results))
     promise = f"{size}, beyond `import torch` and the check, at most"
     goal = at_most(promise, 1, longest_s, unit="s")
     return Findings([goal], [Section(title, note, rows)], bars_of(title, results))

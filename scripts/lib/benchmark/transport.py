@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from scripts.lib.benchmark.beyond import Comparison, compare_in_turns
 from scripts.lib.benchmark.disks import sync
 from scripts.lib.benchmark.findings import (
     Findings,
@@ -20,8 +21,7 @@ from scripts.lib.benchmark.hub_process import REPO_ID, Hub, serving
 from scripts.lib.benchmark.outputs import CONVERT
 from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, make_source
-from scripts.lib.benchmark.start_up import Baseline
-from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Result, Turn, find, take_turns
+from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn
 from scripts.lib.benchmark.verifying import HASH_FILES
 
 _HF = str(Path(sys.executable).with_name("hf"))
@@ -30,7 +30,7 @@ _PUSHED = "org/linear"
 _SHARDS = 8
 
 
-def measure_transport(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
+def measure_transport(workdir: Path, scale: Scale) -> Findings:
     """Measure both directions, each against `hf`."""
     source = make_source(workdir, shards=_SHARDS, total_bytes=_SHARDS * scale.hub_shard_bytes)
     downloads = {way: _download_contenders(way) for way in _WAYS}
@@ -40,7 +40,7 @@ def measure_transport(workdir: Path, scale: Scale, baseline: Baseline) -> Findin
             for way, contenders in downloads.items()
             for contender in (*contenders, _hashed_download(way))
         }
-        downloaded = take_turns(turns, runs=scale.runs)
+        downloaded = compare_in_turns(turns, runs=scale.runs)
     out = workdir / "out"
     run([*CONVERT.command, str(source), str(out)])
     uploads = {way: _upload_contenders(way, out) for way in _WAYS}
@@ -49,22 +49,22 @@ def measure_transport(workdir: Path, scale: Scale, baseline: Baseline) -> Findin
         for way, contenders in uploads.items()
         for contender in contenders
     }
-    uploaded = take_turns(turns, runs=scale.runs)
+    uploaded = compare_in_turns(turns, runs=scale.runs)
     for folder in (source, out):
         shutil.rmtree(folder)
     size = f"{_SHARDS} shards of {scale.hub_shard_bytes / 1e6:.0f} MB"
     return Findings(
         [
-            *_goals(downloads, downloaded, baseline, "convert", "`hf download`"),
-            *_goals(uploads, uploaded, baseline, "push", "`hf upload`"),
+            *_goals(downloads, downloaded, "convert", "`hf download`"),
+            *_goals(uploads, uploaded, "push", "`hf upload`"),
         ],
         [
-            _section(f"From a Hub on loopback, {size}", downloaded, baseline, scale),
-            _section(f"To a Hub on loopback, {size}", uploaded, baseline, scale),
+            _section(f"From a Hub on loopback, {size}", downloaded, scale),
+            _section(f"To a Hub on loopback, {size}", uploaded, scale),
         ],
         [
-            *bars_of(f"From a Hub on loopback, {size}", downloaded),
-            *bars_of(f"To a Hub on loopback, {size}", uploaded),
+            *bars_of(f"From a Hub on loopback, {size}", downloaded.results),
+            *bars_of(f"To a Hub on loopback, {size}", uploaded.results),
         ],
     )
 
@@ -119,16 +119,15 @@ def _upload(contender: Contender, workdir: Path, *, has_xet: bool) -> Callable[[
 
 def _goals(
     contenders: Mapping[str, tuple[Contender, Contender]],
-    results: Sequence[Result],
-    baseline: Baseline,
+    compared: Comparison,
     ours: str,
     theirs: str,
 ) -> list[Goal]:
     goals = []
     for way, (their_contender, our_contender) in contenders.items():
-        their, our = find(results, their_contender), find(results, our_contender)
-        ratio = baseline.beyond_torch_s(our) / their.durable_s
-        more_bytes = baseline.beyond_torch_bytes(our) - their.peak_bytes
+        their, our = compared.find(their_contender), compared.find(our_contender)
+        ratio = compared.beyond_torch_s(our) / their.durable_s
+        more_bytes = compared.beyond_torch_bytes(our) - their.peak_bytes
         promise = f"`{ours}` {way}, beyond `import torch`"
         goals += [
             at_most(f"{promise}, of {theirs}", 1.15, ratio, unit="×"),
@@ -137,9 +136,9 @@ def _goals(
     return goals
 
 
-def _section(title: str, results: Sequence[Result], baseline: Baseline, scale: Scale) -> Section:
+def _section(title: str, compared: Comparison, scale: Scale) -> Section:
     rows: list[Row] = [
-        {"command": result.contender.name, **baseline.cells(result)} for result in results
+        {"command": result.contender.name, **compared.cells(result)} for result in compared.results
     ]
     note = (
         f"Medians of {scale.runs} runs, each from a machine that has nothing of it yet. Xet "

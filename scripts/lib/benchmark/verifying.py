@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conv2linear.parallel import usable_cpus
+from scripts.lib.benchmark.beyond import compare_in_turns
 from scripts.lib.benchmark.disks import read_into_cache
 from scripts.lib.benchmark.findings import (
     Findings,
@@ -18,8 +19,7 @@ from scripts.lib.benchmark.findings import (
 from scripts.lib.benchmark.outputs import CONVERT
 from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, make_source
-from scripts.lib.benchmark.start_up import Baseline
-from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn, find, take_turns
+from scripts.lib.benchmark.turns import CONV2LINEAR, Contender, Turn
 
 _THREADS = usable_cpus()
 HASH_FILES = f'find "$0" -type f -print0 | xargs -0 -n 1 -P {_THREADS} sha256sum'
@@ -37,13 +37,13 @@ _CHECKSUMS = Contender("verify --checksums", (*_VERIFY, "--checksums"), imports_
 _SOURCE = Contender("verify --source", (*_VERIFY, "--source"), imports_torch=True)
 
 
-def measure_verifying(workdir: Path, scale: Scale, baseline: Baseline) -> Findings:
+def measure_verifying(workdir: Path, scale: Scale) -> Findings:
     """Verify a checkpoint that lies in the page cache, with hashes and against its source."""
     source = make_source(workdir, shards=8, total_bytes=4 * scale.shard_bytes)
     out = workdir / "out"
     run([*CONVERT.command, str(source), str(out)])
     read_into_cache(out)
-    results = take_turns(
+    compared = compare_in_turns(
         {
             _PLAIN: _turn(_PLAIN, out),
             _SHA256: _turn(_SHA256, out),
@@ -61,15 +61,15 @@ def measure_verifying(workdir: Path, scale: Scale, baseline: Baseline) -> Findin
             "command": result.contender.name,
             **{key: cell for key, cell in spread_cells(result).items() if key != "process_s"},
             "beyond_import_torch_and_check_s": (
-                baseline.overhead_s(result) if result.contender.imports_torch else None
+                compared.beyond_check_s(result) if result.contender.imports_torch else None
             ),
-            "peak_beyond_import_torch_bytes": baseline.beyond_torch_bytes(result),
+            "peak_beyond_import_torch_bytes": compared.beyond_torch_bytes(result),
         }
-        for result in results
+        for result in compared.results
     ]
-    plain_s = find(results, _PLAIN).durable_s
+    plain_s = compared.find(_PLAIN).durable_s
     ratios = [
-        (find(results, ours).durable_s - plain_s) / find(results, theirs).durable_s
+        (compared.find(ours).durable_s - plain_s) / compared.find(theirs).durable_s
         for ours, theirs in ((_CHECKSUMS, _SHA256), (_SOURCE, _READ))
     ]
     goals = [
@@ -77,7 +77,9 @@ def measure_verifying(workdir: Path, scale: Scale, baseline: Baseline) -> Findin
         at_most("what `--source` adds to `verify`, of reading both once", 1.3, ratios[1], unit="×"),
     ]
     return Findings(
-        goals, [Section(title, f"Medians of {scale.runs} runs.", rows)], bars_of(title, results)
+        goals,
+        [Section(title, f"Medians of {scale.runs} runs.", rows)],
+        bars_of(title, compared.results),
     )
 
 

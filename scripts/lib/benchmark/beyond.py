@@ -1,0 +1,69 @@
+"""What a contender takes beyond what every process needs that imports torch, or checks.
+
+The host of a virtual machine gives it more at some times than at others. So the processes that are
+taken away took their turns among those that they are taken away from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scripts.lib.benchmark.findings import Row, spread_cells
+from scripts.lib.benchmark.processes import run
+from scripts.lib.benchmark.turns import Contender, Result, Turn, find, take_turns
+
+IMPORT_TORCH = Contender(
+    "python -c 'import torch'", (sys.executable, "-c", "import torch"), imports_torch=True
+)
+CHECK = Contender(
+    "import torch, equivalence check",
+    (sys.executable, "-m", "scripts.lib.benchmark.check_alone"),
+    imports_torch=True,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of contenders that took turns, and of what is taken away, in the same turns."""
+
+    results: Sequence[Result]
+    import_torch: Result
+    check: Result
+
+    def find(self, contender: Contender) -> Result:
+        """Return the result of a contender."""
+        return find(self.results, contender)
+
+    def beyond_torch_s(self, result: Result) -> float:
+        """Return the durable seconds of a contender, less `import torch` if it does that."""
+        return result.durable_s - result.contender.imports_torch * self.import_torch.durable_s
+
+    def beyond_torch_bytes(self, result: Result) -> int:
+        """Return the peak memory of a contender, less that of `import torch` if it does that."""
+        return result.peak_bytes - result.contender.imports_torch * self.import_torch.peak_bytes
+
+    def beyond_check_s(self, result: Result) -> float:
+        """Return the seconds of a contender beyond `import torch` and the check."""
+        return result.durable_s - self.check.durable_s
+
+    def cells(self, result: Result) -> Row:
+        """Return the cells that tell what a contender took, beyond `import torch` too."""
+        return {
+            **spread_cells(result),
+            "beyond_import_torch_s": self.beyond_torch_s(result),
+            "peak_bytes": result.peak_bytes,
+            "peak_beyond_import_torch_bytes": self.beyond_torch_bytes(result),
+        }
+
+
+def compare_in_turns(turns: Mapping[Contender, Callable[[], Turn]], *, runs: int) -> Comparison:
+    """Run each contender, `import torch` and the check `runs` times, one after the other."""
+    taken_away = {each: _turn(each) for each in (IMPORT_TORCH, CHECK)}
+    *results, import_torch, check = take_turns({**turns, **taken_away}, runs=runs)
+    return Comparison(results, import_torch, check)
+
+
+def _turn(contender: Contender) -> Callable[[], Turn]:
+    return lambda: Turn(run(contender.command))
