@@ -142,8 +142,10 @@ def cli_environment() -> dict[str, str]:
 def cli_forks(
     cli_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ForkServer]:
-    """Return what runs commands as forks of a process that has imported torch."""
-    with ForkServer(tmp_path_factory.mktemp("printed"), cli_environment, is_new=True) as server:
+    """Return what runs commands as forks of a process that has imported torch, but no client."""
+    with ForkServer(
+        tmp_path_factory.mktemp("printed"), cli_environment, imports_hub=False
+    ) as server:
         yield server
 
 

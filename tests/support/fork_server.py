@@ -1,6 +1,6 @@
-"""Run command lines in children of a process that has imported torch already.
+"""Run command lines in children of a process that has imported torch and the package already.
 
-That takes longer than all else that a command does, so it is done once: a server imports it and
+That takes longer than all else that a command does, so it is done once: a server imports them and
 forks a child for each command, which calls the same `conv2linear.cli.main` that the installed
 command calls. Start-up alone is not the real one. Requests and replies are lines of JSON.
 """
@@ -27,7 +27,15 @@ _SAME_EVERYWHERE = {
     "NO_COLOR": "1",
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
 }
-
+_WITHOUT_HUB = "--without-hub"
+_OF_OTHERS = (
+    "httpx2",
+    "pydantic.type_adapter",
+    "rich.console",
+    "safetensors.torch",
+    "typer",
+    "yaml",
+)
 
 Plant = Callable[[], None]
 """A function of a module without arguments, which plants a fault in the process that calls it."""
@@ -78,16 +86,16 @@ class Running:
 class ForkServer:
     """The process that has imported torch; `environment` is added to that of every child.
 
-    What the children print goes to files in `folder`. It has also imported every module of the
-    package, and so huggingface_hub, which reads variables then; with `is_new` neither of them.
+    What the children print goes to files in `folder`. huggingface_hub reads variables when it is
+    imported: where children have others, `imports_hub` has to be False, and they import it.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], *, is_new: bool = False
+        self, folder: Path, environment: Mapping[str, str], *, imports_hub: bool = True
     ) -> None:
         self._folder, self._count = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *(["--new"] if is_new else [])],
+            [sys.executable, "-m", __name__, *([] if imports_hub else [_WITHOUT_HUB])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **environment, **_SAME_EVERYWHERE},
@@ -146,11 +154,15 @@ class ForkServer:
         return json.loads(self._process.stdout.readline())
 
 
-def _serve(*, is_new: bool) -> None:
-    for name in ("rich.console", "safetensors.torch", "typer", "yaml"):
-        importlib.import_module(name)
-    if not is_new:
-        _import_package()
+def _serve(*, imports_hub: bool) -> None:
+    for name in _OF_OTHERS:
+        with contextlib.suppress(ModuleNotFoundError):  # other releases need others
+            importlib.import_module(name)
+    if not imports_hub:
+        sys.modules["huggingface_hub"] = None  # type: ignore[assignment]  # it cannot be imported
+    _import_package()
+    if not imports_hub:
+        del sys.modules["huggingface_hub"]
     # A shell lets what it starts in the background ignore Ctrl-C, and so would every child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A child has no handler before it has begun: until then Ctrl-C has to wait.
@@ -161,12 +173,13 @@ def _serve(*, is_new: bool) -> None:
 
 
 def _import_package() -> None:
-    """Import what a command might: every module of the package but those for engines."""
+    """Import what a command might and what can be: all of the package but what engines load."""
     import conv2linear
 
     for module in pkgutil.walk_packages(conv2linear.__path__, "conv2linear."):
         if ".engines" not in module.name and not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(module.name)
 
 
 def _answer(request: dict[str, Any]) -> Any:
@@ -218,4 +231,4 @@ def _redirect(*printed: str) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        _serve(is_new="--new" in sys.argv[1:])
+        _serve(imports_hub=_WITHOUT_HUB not in sys.argv[1:])

@@ -40,6 +40,12 @@ def commit_folder(repository: Path, folder: Path, *, branch: str, lfs: tuple[str
     return commit
 
 
+def find_large(repository: Path, sha256: str) -> Path | None:
+    """Return where an LFS object lies, None where there is none by that name."""
+    path = _large_path(repository, sha256)
+    return path if path.is_file() else None
+
+
 def lfs_pointer(sha256: str, size: int) -> bytes:
     """Return what git keeps in the place of an LFS object (git-lfs spec v1)."""
     lines = ["version https://git-lfs.github.com/spec/v1", f"oid sha256:{sha256}"]
@@ -61,10 +67,14 @@ def _commit_header(branch: str, parent: str | None) -> bytes:
 def _store_large(repository: Path, path: Path) -> bytes:
     """Put a file among a repository's LFS objects and return its pointer."""
     digest = _sha256(path)
-    stored = repository / ".git" / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
+    stored = _large_path(repository, digest)
     stored.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, stored)
     return lfs_pointer(digest, path.stat().st_size)
+
+
+def _large_path(repository: Path, sha256: str) -> Path:
+    return repository / ".git" / "lfs" / "objects" / sha256[:2] / sha256[2:4] / sha256
 
 
 def _sha256(path: Path) -> str:

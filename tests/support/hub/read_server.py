@@ -3,17 +3,21 @@
 That is, beside what every Hub on loopback does: the default revision, and a 404 that says whether
 the repository, the revision or the file is missing (`olah` says always the repository). Nothing
 here accepts an upload.
+
+`olah` is asked once for the headers of a file at a commit, and sends the small files. The content
+of a large one comes from where it is stored, as the Hub's does: `olah` takes seconds for 100 MB.
 """
 
 from __future__ import annotations
 
 import http.client
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-from tests.support.hub.git_store import commit_folder, find_commit
+from tests.support.hub.git_store import commit_folder, find_commit, find_large
 from tests.support.hub.handler import FileUrl, HubFile, HubHandler, RefusedError
 from tests.support.hub.loopback import LoopbackHub
 from tests.support.hub.olah import Olah
@@ -22,6 +26,7 @@ _REVISION_API = re.compile(
     r"/api/models/(?P<repo_id>[^/]+/[^/]+)/(?:revision|tree|paths-info)/(?P<revision>[^/]+)(?:/.*)?"
 )
 _DEFAULT_REVISION_API = re.compile(r"/api/models/[^/]+/[^/]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HOP_BY_HOP = {"connection", "date", "keep-alive", "server", "transfer-encoding"}
 
 
@@ -31,6 +36,7 @@ class HubServer(LoopbackHub):
     def __init__(self, folder: Path) -> None:
         super().__init__(_ReadHandler)
         self.olah = Olah(folder)
+        self.file_headers: dict[str, dict[str, str]] = {}  # of files at a commit, by their path
         self.serve()
 
     def __exit__(self, *error: object) -> None:
@@ -59,11 +65,20 @@ class HubServer(LoopbackHub):
 
 class _ReadHandler(HubHandler):
     def find_file(self, url: FileUrl) -> HubFile:
-        target = self.path.removeprefix("/cdn")
-        head = self._ask("HEAD", target)
-        if head.status != 200:
-            raise self._missing(head, url.repo_id, url.revision)
-        return HubFile(_end_to_end_headers(head), lambda: self._ask("GET", target))
+        server, target = cast(HubServer, self.server), self.path.removeprefix("/cdn")
+        headers = server.file_headers.get(target)
+        if headers is None:
+            head = self._ask("HEAD", target)
+            if head.status != 200:
+                raise self._missing(head, url.repo_id, url.revision)
+            headers = _end_to_end_headers(head)
+            if _COMMIT.fullmatch(url.revision):
+                server.file_headers[target] = headers
+        stored = find_large(server.repository(url.repo_id), headers["etag"])
+        return HubFile(headers, (lambda: stored.open("rb")) if stored else self._asking(target))
+
+    def _asking(self, target: str) -> Callable[[], http.client.HTTPResponse]:
+        return lambda: self._ask("GET", target)
 
     def answer_api(self, body: bytes) -> None:
         """Pass an API request on to `olah`."""
