@@ -34,7 +34,7 @@ from scripts.lib.benchmark.outputs import (
     COPY,
     HARDLINK,
     PLAIN,
-    compare,
+    turns_of,
 )
 from scripts.lib.benchmark.picture import draw
 from scripts.lib.benchmark.processes import Run, run
@@ -247,7 +247,7 @@ def test_a_contender_does_what_it_is_measured_for(contender: Contender, tmp_path
     if contender is COMPRESSED_TENSORS:
         need_release("compressed-tensors", "0.20", "its converters have other methods before")
     source = write_checkpoint(tmp_path / "source", shards=2, filler_bytes=1 << 20)
-    measured = compare([contender], source, runs=1).find(contender)
+    [measured] = take_turns(turns_of([contender], source), runs=1)
     assert measured.contender == contender
     assert measured.wall_s <= measured.durable_s == measured.times[0]
     assert not (tmp_path / "out").exists()
@@ -257,4 +257,4 @@ def test_a_contender_that_does_something_else_is_found(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", shards=2, filler_bytes=1 << 20)
     idle = Contender("idle", COPY.command, imports_torch=False)
     with pytest.raises(RuntimeError, match=r"idle has left .* as \(1536, 3, 2, 14, 14\)"):
-        compare([idle], source, runs=1)
+        take_turns(turns_of([idle], source), runs=1)

@@ -7,10 +7,10 @@ import statistics
 from pathlib import Path
 
 from scripts.lib.benchmark.findings import Findings, Section, at_most
-from scripts.lib.benchmark.outputs import HARDLINK, compare
+from scripts.lib.benchmark.outputs import HARDLINK, turns_of
 from scripts.lib.benchmark.processes import run
 from scripts.lib.benchmark.sources import Scale, make_source
-from scripts.lib.benchmark.turns import CONV2LINEAR
+from scripts.lib.benchmark.turns import CONV2LINEAR, take_turns
 
 
 def measure_many_tensors(workdir: Path, scale: Scale) -> Findings:
@@ -22,7 +22,7 @@ def measure_many_tensors(workdir: Path, scale: Scale) -> Findings:
         inspected = [run(command) for _ in range(2 * scale.runs)]
         times = [each.wall_s for each in inspected]
         median_s[shards] = statistics.median(times)
-        converted = compare((HARDLINK,), source, runs=scale.runs).find(HARDLINK)
+        [converted] = take_turns(turns_of([HARDLINK], source), runs=scale.runs)
         shutil.rmtree(source)
         rows += [
             {

@@ -36,12 +36,18 @@ COMPRESSED_TENSORS = _script(
 def compare(
     contenders: Sequence[Contender], source: Path, *, runs: int, is_cold: bool = False
 ) -> Comparison:
-    """Let the contenders convert SOURCE in turns; OUT is beside it.
+    """Let the contenders convert SOURCE in turns, as `turns_of` gives them."""
+    return compare_in_turns(turns_of(contenders, source, is_cold=is_cold), runs=runs)
+
+
+def turns_of(
+    contenders: Sequence[Contender], source: Path, *, is_cold: bool = False
+) -> dict[Contender, Callable[[], Turn]]:
+    """Return what lets each contender convert SOURCE; OUT is beside it.
 
     `is_cold` drops SOURCE from the page cache before each turn.
     """
-    turns = {each: _turn(each, source, is_cold=is_cold) for each in contenders}
-    return compare_in_turns(turns, runs=runs)
+    return {each: _turn(each, source, is_cold=is_cold) for each in contenders}
 
 
 def _turn(contender: Contender, source: Path, *, is_cold: bool) -> Callable[[], Turn]:
