@@ -196,9 +196,9 @@ def _checked_info(entry: Any) -> TensorInfo:
 
 
 def _are_sizes(value: Any) -> bool:
-    if not isinstance(value, list) or any(type(n) is not int for n in value):
-        return False
-    return not value or (min(value) >= 0 and max(value) <= _MAX_USIZE)
+    return isinstance(value, list) and all(
+        type(number) is int and 0 <= number <= _MAX_USIZE for number in value
+    )
 
 
 def _json_type(value: Any) -> str:
