@@ -59,7 +59,7 @@ COPIED = (
 
 
 def compared(results: tuple[Result, ...]) -> Comparison:
-    return Comparison(results, result(IMPORT_TORCH, 1.0, 200_000_000), result(CHECK, 1.2))
+    return Comparison(results, result(IMPORT_TORCH, 1.0, 200_000_000), result(CHECK, 0.2))
 
 
 def unreached(results: tuple[Result, ...]) -> list[str]:
@@ -129,17 +129,18 @@ def test_what_is_taken_away_is_measured_in_the_same_turns(monkeypatch: pytest.Mo
 
     def take(command: tuple[str, ...]) -> Run:
         order.append(command[-1])
-        return Run(wall_s=len(order), end_s=0.0, peak_bytes=100, stdout="")
+        return Run(wall_s=len(order), end_s=0.0, peak_bytes=100, stdout=f"{len(order) / 10}")
 
     monkeypatch.setattr(beyond, "run", take)
     copy, own = (Contender(name, (name,), name == "own") for name in ("copy", "own"))
     turns = {each: partial(lambda each: Turn(take(each.command)), each) for each in (copy, own)}
     taken = compare_in_turns(turns, runs=3)
     assert order == ["copy", "own", "import torch", "scripts.lib.benchmark.check_alone"] * 3
-    # In the second turns, which are the medians: 5 s, 6 s, 7 s and 8 s.
+    # The second turns, which are the medians, take 5 s, 6 s and 7 s. Of the fastest, the first ones,
+    # ours takes 2 s, the import 3 s, and the check prints 0.4 s.
     assert taken.beyond_torch_s(taken.find(copy)) == 5
     assert taken.beyond_torch_s(taken.find(own)) == 6 - 7
-    assert taken.beyond_check_s(taken.find(own)) == 6 - 8
+    assert taken.beyond_check_s(taken.find(own)) == 2 - 3 - 0.4
     assert [taken.beyond_torch_bytes(each) for each in taken.results] == [100, 0]
 
 
