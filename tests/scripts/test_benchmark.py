@@ -136,8 +136,8 @@ def test_what_is_taken_away_is_measured_in_the_same_turns(monkeypatch: pytest.Mo
     turns = {each: partial(lambda each: Turn(take(each.command)), each) for each in (copy, own)}
     taken = compare_in_turns(turns, runs=3)
     assert order == ["copy", "own", "import torch", "scripts.lib.benchmark.check_alone"] * 3
-    # The second turns, which are the medians, take 5 s, 6 s and 7 s. Of the fastest, the first ones,
-    # ours takes 2 s, the import 3 s, and the check prints 0.4 s.
+    # The second turns, which are the medians, take 5 s, 6 s and 7 s. The first ones are the
+    # fastest: ours takes 2 s, the import 3 s, and the check prints 0.4 s.
     assert taken.beyond_torch_s(taken.find(copy)) == 5
     assert taken.beyond_torch_s(taken.find(own)) == 6 - 7
     assert taken.beyond_check_s(taken.find(own)) == 2 - 3 - 0.4

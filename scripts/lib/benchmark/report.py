@@ -66,7 +66,8 @@ def _page(command: str, machine: dict[str, Any], findings: Findings, load: Load)
         "others. *Until on disk* adds an fsync of every file for those that do not do it "
         "themselves; *beyond import torch* takes away what a process took in the same turns "
         "that only imports torch; *beyond import torch and check* takes away the check too, and is "
-        "that of the fastest turns. Memory is the largest resident set (`ru_maxrss`), mapped files included.",
+        "that of the fastest turns. Memory is the largest resident set (`ru_maxrss`), mapped files "
+        "included.",
         "",
         "![Time of each way, with the fastest and the slowest run](benchmark.svg)",
         "",
