@@ -27,6 +27,7 @@ _SAME_EVERYWHERE = {
     "NO_COLOR": "1",
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
 }
+_HUB = "huggingface_hub"
 _WITHOUT_HUB = "--without-hub"
 _OF_OTHERS = (
     "httpx2",
@@ -158,11 +159,7 @@ def _serve(*, imports_hub: bool) -> None:
     for name in _OF_OTHERS:
         with contextlib.suppress(ModuleNotFoundError):  # other releases need others
             importlib.import_module(name)
-    if not imports_hub:
-        sys.modules["huggingface_hub"] = None  # type: ignore[assignment]  # it cannot be imported
-    _import_package()
-    if not imports_hub:
-        del sys.modules["huggingface_hub"]
+    _import_package(imports_hub=imports_hub)
     # A shell lets what it starts in the background ignore Ctrl-C, and so would every child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A child has no handler before it has begun: until then Ctrl-C has to wait.
@@ -172,14 +169,21 @@ def _serve(*, imports_hub: bool) -> None:
         os.write(1, json.dumps(_answer(json.loads(line))).encode() + b"\n")
 
 
-def _import_package() -> None:
-    """Import what a command might and what can be: all of the package but what engines load."""
+def _import_package(*, imports_hub: bool) -> None:
+    """Import what a command might: all of the package but what engines load, or needs the Hub."""
     import conv2linear
 
+    if not imports_hub:
+        sys.modules[_HUB] = None  # type: ignore[assignment]  # so that it cannot be imported
     for module in pkgutil.walk_packages(conv2linear.__path__, "conv2linear."):
         if ".engines" not in module.name and not module.name.endswith("__main__"):
-            with contextlib.suppress(ModuleNotFoundError):
+            try:
                 importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                if imports_hub or str(error.name).split(".")[0] != _HUB:
+                    raise
+    if not imports_hub:
+        del sys.modules[_HUB]
 
 
 def _answer(request: dict[str, Any]) -> Any:
