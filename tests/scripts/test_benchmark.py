@@ -142,6 +142,9 @@ def test_what_is_taken_away_is_measured_in_the_same_turns(monkeypatch: pytest.Mo
     assert taken.beyond_torch_s(taken.find(own)) == 6 - 7
     assert taken.beyond_check_s(taken.find(own)) == 2 - 3 - 0.4
     assert [taken.beyond_torch_bytes(each) for each in taken.results] == [100, 0]
+    beyond_check = [taken.check_cells(each) for each in taken.shown]
+    seconds = [cells["beyond_import_torch_and_check_s"] for cells in beyond_check]
+    assert seconds == [None, 2 - 3 - 0.4, None]  # only what does the check is compared with it
 
 
 def test_a_report_says_which_goals_are_missed_and_what_was_not_measured(tmp_path: Path) -> None:

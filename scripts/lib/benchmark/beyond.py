@@ -35,6 +35,11 @@ class Comparison:
     import_torch: Result
     check: Result
 
+    @property
+    def shown(self) -> tuple[Result, ...]:
+        """The results that a table shows: those of the contenders, and `import torch`."""
+        return (*self.results, self.import_torch)
+
     def find(self, contender: Contender) -> Result:
         """Return the result of a contender."""
         return find(self.results, contender)
@@ -63,6 +68,14 @@ class Comparison:
             **spread_cells(result),
             "beyond_import_torch_s": self.beyond_torch_s(result),
             "peak_bytes": result.peak_bytes,
+            "peak_beyond_import_torch_bytes": self.beyond_torch_bytes(result),
+        }
+
+    def check_cells(self, result: Result) -> Row:
+        """Return the cells that tell what is beyond the check too, of one that does it."""
+        does_check = result.contender.imports_torch and result is not self.import_torch
+        return {
+            "beyond_import_torch_and_check_s": self.beyond_check_s(result) if does_check else None,
             "peak_beyond_import_torch_bytes": self.beyond_torch_bytes(result),
         }
 

@@ -88,7 +88,7 @@ def table_rows(compared: Comparison) -> list[Row]:
             "of_cp_ratio": result.durable_s / copy_s,
             **compared.cells(result),
         }
-        for result in (*compared.results, compared.import_torch)
+        for result in compared.shown
     ]
 
 

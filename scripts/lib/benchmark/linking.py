@@ -59,10 +59,9 @@ def _measure_reflinks(xfs: Path, scale: Scale, copied: Comparison) -> tuple[Find
     compared = compare((COPY, CONVERT, HARDLINK), source, runs=scale.runs)
     shutil.rmtree(source)
     title = f"8 shards of {scale.shard_bytes / 1e6:.0f} MB, reflinks (XFS in a loop-mounted image)"
-    results = (*compared.results, compared.import_torch)
     rows = [
         {**row, "disk_used_bytes": result.disk_bytes}
-        for row, result in zip(table_rows(compared), results, strict=True)
+        for row, result in zip(table_rows(compared), compared.shown, strict=True)
     ]
     section = Section(title, f"Medians of {scale.runs} runs; `cp` shares blocks too.", rows)
     other_s = copied.beyond_torch_s(copied.find(COMPRESSED_TENSORS))
@@ -100,10 +99,7 @@ def _measure_shard_counts(
             shutil.rmtree(source)
             compared.append(taken)
             counts = {"shards": shards, "size_bytes": size}
-            rows += [
-                counts | _row(taken, result, folder)
-                for result in (*taken.results, taken.import_torch)
-            ]
+            rows += [counts | _row(taken, result, folder) for result in taken.shown]
         note = (
             f"Medians of {scale.runs} runs on {name_file_system(folder)}: no weight is copied, so "
             "size must not count."
@@ -128,8 +124,5 @@ def _row(compared: Comparison, result: Result, folder: Path) -> Row:
     return {
         "command": "convert (reflink)" if is_reflink else result.contender.name,
         **spread_cells(result),
-        "beyond_import_torch_and_check_s": (
-            None if result is compared.import_torch else compared.beyond_check_s(result)
-        ),
-        "peak_beyond_import_torch_bytes": compared.beyond_torch_bytes(result),
+        **compared.check_cells(result),
     }

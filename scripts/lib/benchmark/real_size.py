@@ -29,7 +29,7 @@ def measure_real_size(xfs: Path, scale: Scale) -> Findings:
     size_bytes = sum(path.stat().st_size for path in source.iterdir())
     compared = compare((CONVERT, HARDLINK), source, runs=scale.runs)
     restored = _measure_restore(source, runs=scale.runs)
-    results = [*compared.results, compared.import_torch, *restored]
+    results = [*compared.shown, *restored]
     shutil.rmtree(source)
     size = f"{size_bytes / 1e9:.0f} GB in {_SHARDS} shards"
     title = f"{size}, reflinks"

@@ -138,8 +138,7 @@ def _goals(
 
 def _section(title: str, compared: Comparison, scale: Scale) -> Section:
     rows: list[Row] = [
-        {"command": result.contender.name, **compared.cells(result)}
-        for result in (*compared.results, compared.import_torch)
+        {"command": result.contender.name, **compared.cells(result)} for result in compared.shown
     ]
     note = (
         f"Medians of {scale.runs} runs, each from a machine that has nothing of it yet. Xet "

@@ -36,8 +36,6 @@ _PLAIN = Contender("verify", _VERIFY, imports_torch=True)
 _CHECKSUMS = Contender("verify --checksums", (*_VERIFY, "--checksums"), imports_torch=True)
 _SOURCE = Contender("verify --source", (*_VERIFY, "--source"), imports_torch=True)
 
-_OURS = (_PLAIN, _CHECKSUMS, _SOURCE)
-
 
 def measure_verifying(workdir: Path, scale: Scale) -> Findings:
     """Verify a checkpoint that lies in the page cache, with hashes and against its source."""
@@ -62,12 +60,9 @@ def measure_verifying(workdir: Path, scale: Scale) -> Findings:
         {
             "command": result.contender.name,
             **{key: cell for key, cell in spread_cells(result).items() if key != "process_s"},
-            "beyond_import_torch_and_check_s": (
-                compared.beyond_check_s(result) if result.contender in _OURS else None
-            ),
-            "peak_beyond_import_torch_bytes": compared.beyond_torch_bytes(result),
+            **compared.check_cells(result),
         }
-        for result in (*compared.results, compared.import_torch)
+        for result in compared.shown
     ]
     plain_s = compared.find(_PLAIN).durable_s
     ratios = [
